@@ -116,7 +116,8 @@ class PurgeKills:
         def read() -> None:
             chance = random.Random(len(keys))
             while self._is_reading.is_set():
-                site.api.read(chance.choice(keys)[0])
+                with contextlib.suppress(httpx.TransportError):
+                    site.api.read(chance.choice(keys)[0])
 
         self._is_reading.set()
         readers = [threading.Thread(target=read) for _ in range(2)]

@@ -91,10 +91,6 @@ def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
         from stillroom.features.retention.feature import rules_of
 
         rules_of(settings)
-    if "purge" in on:
-        from stillroom.features.purge.settings import PurgeSettings
-
-        settings.section(PurgeSettings).purges  # noqa: B018  (raises if it is configured by halves)
     return on, off
 
 
@@ -332,7 +328,10 @@ async def _purge(settings: "AllSettings") -> tuple[str, str] | None:
     from stillroom.features.purge.settings import PurgeSettings
     from stillroom.store.json_posts import JsonPosts
 
-    config = settings.section(PurgeSettings).purges
+    try:
+        config = settings.section(PurgeSettings).purges
+    except StillroomError as error:
+        return str(error), "set them so that `stillroom serve` starts"
     if config is None:
         return None
     posts, key = JsonPosts(config.api_url), StorageKey(f"{COMPUTE_PREFIX}{_PROBE_FOLDER}/none.png")

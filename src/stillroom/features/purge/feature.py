@@ -65,12 +65,11 @@ class PurgeFeature(Feature):
     async def _purge(self, stopping: Stopping) -> None:
         rows, claim, pause_s = await purge_rows(self._database), uuid.uuid4(), 0.0
         while not await stopping.within(pause_s):
-            claimed = sorted(await rows.claim(claim, limit=_MAX_URLS), key=_host_of)
+            claimed = sorted(await rows.claim(claim, limit=_MAX_URLS), key=_group_of)
             if not claimed:
                 break
             pause_s = _PACE_S
-            # A host that is not in the zone must not prevent the purges of other hosts.
-            for _, group in itertools.groupby(claimed, _host_of):
+            for _, group in itertools.groupby(claimed, _group_of):
                 pause_s = max(pause_s, await self._send(rows, claim, [*group]))
 
     async def _send(self, rows: "PurgeRows", claim: uuid.UUID, purges: Sequence["Purge"]) -> float:
@@ -85,7 +84,7 @@ class PurgeFeature(Feature):
         if attempt.status == HTTPStatus.TOO_MANY_REQUESTS:
             pause = pause or _THROTTLED
         dead = await rows.postpone(claim, purges, attempt.detail, pause)
-        host, number = _host_of(purges[0]), len(purges)
+        (host, _), number = _group_of(purges[0]), len(purges)
         log.warning("cannot purge %d URLs of %s, will retry: %s", number, host, attempt.detail)
         if dead:
             message = "gave up purging %d URLs of %s: see `stillroom media dead-letters`"
@@ -102,8 +101,9 @@ class PurgeFeature(Feature):
             await self._posts.close()
 
 
-def _host_of(purge: "Purge") -> str:
-    return urlsplit(purge.url).netloc
+def _group_of(purge: "Purge") -> tuple[str, int]:
+    # A host that is not in the zone must not prevent the purges of other hosts.
+    return urlsplit(purge.url).netloc, purge.attempts
 
 
 def _queue_purges(config: PurgeConfig, engine: "RowsEngine") -> None:

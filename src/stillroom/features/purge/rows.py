@@ -85,40 +85,42 @@ class PurgeRows(Rows):
     async def settle(self, claim: uuid.UUID, sent: Sequence[Purge]) -> None:
         """Make purges that succeeded due once more, or delete those that were repeated."""
         ours = purges.c.id.in_([purge.id for purge in sent]), leases.is_ours(purges, claim)
-        again = {
-            **leases.RELEASED,
-            "attempts": 0,
-            "is_repeat": True,
-            "due_at": now() + REPEAT_AFTER,
-        }
+        again = {"attempts": 0, "is_repeat": True, "due_at": now() + REPEAT_AFTER}
         async with self._engine.writing() as connection:
             await connection.execute(sa.delete(purges).where(*ours, purges.c.is_repeat))
-            await connection.execute(sa.update(purges).where(*ours).values(again))
+            await connection.execute(sa.update(purges).where(*ours).values(again | leases.RELEASED))
 
     async def postpone(
         self, claim: uuid.UUID, failed: Sequence[Purge], error: str, pause: timedelta | None
     ) -> int:
-        """Schedule the next attempts. Return the number of purges that became dead letters.
+        """Schedule the next attempt of purges that have failed equally often.
 
-        With a `pause`, the API has asked to wait, which does not count as an attempt.
+        With a `pause`, the API has asked to wait, which does not count as an attempt. Return the
+        number of purges that became dead letters.
         """
-        dead = 0
+        ours = purges.c.id.in_([purge.id for purge in failed]), leases.is_ours(purges, claim)
+        before = failed[0].attempts
+        attempts, backoff = before + (pause is None), min(_FIRST_PAUSE * 2**before, _LONGEST_PAUSE)
+        values = {"attempts": attempts, "due_at": now() + (backoff if pause is None else pause)}
         async with self._engine.writing() as connection:
-            for purge in failed:
-                this = purges.c.id == purge.id, leases.is_ours(purges, claim)
-                attempts = purge.attempts + (pause is None)
-                if attempts < MAX_ATTEMPTS:
-                    backoff = min(_FIRST_PAUSE * 2**purge.attempts, _LONGEST_PAUSE)
-                    due_at = now() + (backoff if pause is None else pause)
-                    values = {**leases.RELEASED, "attempts": attempts, "due_at": due_at}
-                    await connection.execute(sa.update(purges).where(*this).values(values))
-                elif (await connection.execute(sa.delete(purges).where(*this))).rowcount:
-                    dead += 1
-                    letter = {"kind": PURGE, "payload": {"url": purge.url}, "failed_at": now()}
-                    letter |= {"id": purge.id, "created_at": purge.created_at, "attempts": attempts}
-                    insert = sa.insert(dead_letters).values(**letter, last_error=error)
-                    await connection.execute(insert)
-        return dead
+            if attempts < MAX_ATTEMPTS:
+                update = sa.update(purges).where(*ours).values(values | leases.RELEASED)
+                await connection.execute(update)
+                return 0
+            removed = await connection.execute(sa.delete(purges).where(*ours).returning(*_COLUMNS))
+            common = {"kind": PURGE, "failed_at": now(), "attempts": attempts, "last_error": error}
+            letters = [
+                {
+                    "id": dead.id,
+                    "payload": {"url": dead.url},
+                    "created_at": dead.created_at,
+                    **common,
+                }
+                for dead in removed
+            ]
+            if letters:
+                await connection.execute(sa.insert(dead_letters), letters)
+        return len(letters)
 
     async def waiting(self) -> tuple[int, timedelta]:
         """Return the number of URLs that were not purged once, and the age of the oldest one."""

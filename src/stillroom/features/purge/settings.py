@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
@@ -12,9 +12,7 @@ from pydantic_settings import NoDecode
 from stillroom.errors import ConfigurationError
 from stillroom.paths import StorageKey
 from stillroom.store.settings import Settings
-from stillroom.store.settings.fields import SPLIT, STRIPPED, URL, VISIBLE
-
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+from stillroom.store.settings.fields import SECURE_URL, SPLIT, STRIPPED, URL, VISIBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,9 @@ class PurgeSettings(Settings):
     cloudflare_api_token: Annotated[SecretStr, STRIPPED, VISIBLE] = SecretStr("")
     """API token with only the permission Cache Purge for this zone."""
 
-    cloudflare_api_url: Annotated[str, STRIPPED, URL] = "https://api.cloudflare.com/client/v4"
+    cloudflare_api_url: Annotated[str, STRIPPED, URL, SECURE_URL] = (
+        "https://api.cloudflare.com/client/v4"
+    )
     """Cloudflare's API. Plain http is accepted only for this machine."""
 
     r2_purge: Literal["media", "all"] = "media"
@@ -62,19 +62,12 @@ class PurgeSettings(Settings):
     def purges(self) -> PurgeConfig | None:
         """Configuration of purges, or None if they are off or the CDN has no URL.
 
-        Raises:
-            ConfigurationError: one of two settings is missing, or the API has no https.
+        Raises `ConfigurationError` if one of the two required settings is missing.
         """
         zone, token = self.cloudflare_zone_id, self.cloudflare_api_token.get_secret_value()
         if bool(zone) != bool(token):
             raise ConfigurationError(
                 "only one of CLOUDFLARE_ZONE_ID and CLOUDFLARE_API_TOKEN is set: set both, or none"
-            )
-        api = urlsplit(self.cloudflare_api_url)
-        if api.scheme != "https" and api.hostname not in _LOOPBACK:
-            raise ConfigurationError(
-                "CLOUDFLARE_API_URL must begin with https:// (or http://127.0.0.1): otherwise "
-                "the token would be sent in plain text"
             )
         public = urlsplit(self._cdn_url or "https:")
         hosts = [*filter(None, [public.netloc]), *self.r2_purge_hosts]
@@ -90,11 +83,11 @@ class PurgeSettings(Settings):
     @property
     def purge_warnings(self) -> list[str]:
         """Warning if purges are configured, but nothing is purged."""
-        if self.purges is None and self.cloudflare_zone_id:
-            return ["nothing is purged, because the CDN has no URL: set R2_PUBLIC_URL"]
-        if self.purges is not None and not self.sweep_interval_seconds:
-            return ["this server purges nothing, because STILLROOM_SWEEP_INTERVAL_SECONDS is 0"]
-        return []
+        if not self.cloudflare_zone_id or (self.purges and self.sweep_interval_seconds):
+            return []
+        return [
+            "nothing is purged: set R2_PUBLIC_URL, and STILLROOM_SWEEP_INTERVAL_SECONDS above 0"
+        ]
 
 
 SECTION = PurgeSettings

@@ -68,13 +68,13 @@ def _check_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _check_jwks_url(value: str) -> str:
+def _check_secure_url(value: str) -> str:
     parts = urlsplit(value)
     here = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if value and (parts.scheme != "https" and not (parts.scheme == "http" and here)):
         raise ValueError(
-            "must begin with https:// (or http://127.0.0.1): otherwise an attacker who "
-            "changes the keys in transit could sign any token"
+            "must begin with https:// (or http://127.0.0.1): otherwise an attacker could read or "
+            "change what is transferred, such as keys and tokens"
         )
     if value and (not parts.hostname or parts.username is not None or parts.port == 0):
         raise ValueError("must be a URL without a password, such as https://id.example.com/jwks")
@@ -89,6 +89,7 @@ STRIPPED: Final = parsed_by(lambda text: re.sub(" +", " ", text.strip()))
 HEADER: Final = Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")
 VISIBLE: Final = AfterValidator(_check_visible)
 URL: Final = AfterValidator(_check_url)
+SECURE_URL: Final = AfterValidator(_check_secure_url)
 
 
 class Fields(BaseSettings):
@@ -125,7 +126,7 @@ class Fields(BaseSettings):
     """PEM file with the issuer's public key, for RS256, ES256 and EdDSA.
     docs/running.md#who-signs-the-tokens lists the supported keys."""
 
-    jwt_jwks_url: Annotated[str, AfterValidator(_check_jwks_url)] = ""
+    jwt_jwks_url: Annotated[str, SECURE_URL] = ""
     """The issuer's JWKS URL, instead of a key file. Needs `STILLROOM_JWT_AUDIENCE`."""
 
     jwt_secret: SecretStr | None = None
