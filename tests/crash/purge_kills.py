@@ -137,10 +137,7 @@ class PurgeKills:
         for reader in readers:
             reader.join()
         if kills and self._chance.random() < 0.9:
-            with migrating(site.rows) as connection:
-                for table in (deletions, intents, purges):
-                    held = sa.update(table).where(table.c.lease_until.is_not(None))
-                    connection.execute(held.values(lease_until=now()))
+            end_leases(site)
 
     def _violations(self, site: Site) -> list[str]:
         urls = {f"{site.api.edge}/{key}" for key in self._deleted}
@@ -175,3 +172,11 @@ class PurgeKills:
             f"{len(self._deleted):,} deletions, {self._kills} SIGKILLs, responses of the API: "
             f"{getattr(self, 'statuses', {})}"
         )
+
+
+def end_leases(site: Site) -> None:
+    """Let the leases of a killed server expire, as if their time had passed."""
+    with migrating(site.rows) as connection:
+        for table in (deletions, intents, purges):
+            held = sa.update(table).where(table.c.lease_until.is_not(None))
+            connection.execute(held.values(lease_until=now()))
