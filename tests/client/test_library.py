@@ -59,6 +59,21 @@ async def test_a_resource_is_read_changed_and_deleted(
         await media.get("x")
 
 
+async def test_a_resource_is_erased_also_after_its_deletion(
+    media: AsyncMediaLibrary, server: Server, folder: str
+) -> None:
+    made = ingested(server, f"{folder}/a.png")
+    file = server.data / made.storage_key
+    await media.delete(made.id)
+    assert file.exists()
+
+    await media.delete(made.id, now=True)
+
+    assert not file.exists()
+    with pytest.raises(ResourceNotFound):
+        await media.delete(made.id, now=True)
+
+
 async def test_an_image_is_ingested_by_the_library(
     media: AsyncMediaLibrary, server: Server, folder: str
 ) -> None:
