@@ -42,6 +42,10 @@ OURS = [
     ("/api/v1/storage/runs/{folder}", "delete"),
     ("/api/v1/storage/runs/{folder}/publish", "post"),
     ("/api/v1/storage/signed-urls", "post"),
+    ("/api/v1/storage/trash", "get"),
+    ("/api/v1/storage/trash/restore", "post"),
+    ("/api/v1/storage/trash/{trash_id}", "delete"),
+    ("/api/v1/storage/trash/{trash_id}/restore", "post"),
     (LIBRARY, "get"),
     (f"{LIBRARY}/ingest", "post"),
     (f"{LIBRARY}/heal", "get"),
@@ -108,7 +112,8 @@ def test_the_document_keeps_all_that_the_seed_promises(server: Server) -> None:
             ours = [item for item in operation["parameters"] if not item["required"]]
             names = [item["name"] for item in ours if item["in"] == "query"]
             reads = where[1] in ("get", "head")
-            assert names == (["width", "height", "fit", "format", "quality"] if reads else [])
+            deletes = ["purge"] if where[1] == "delete" else []
+            assert names == (["width", "height", "fit", "format", "quality"] if reads else deletes)
             assert not any("default" in parameter["schema"] for parameter in ours)
 
     listing = operations["/api/v1/storage/images", "get"]
