@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from acceptance.conftest import Servers, Way
 from pictures import picture
 from running import IMAGES, Server
 
@@ -216,11 +217,13 @@ def test_every_text_in_the_document_has_a_real_example(server: Server) -> None:
 
 @pytest.mark.whole
 def test_a_fuzzer_that_follows_the_document_finds_nothing(
-    server: Server, client: httpx.Client, folder: str, tmp_path: Path
+    servers: Servers, started_as: Way, folder: str, tmp_path: Path
 ) -> None:
-    client.post(f"{IMAGES}/{folder}/a.png", files={"file": picture(uuid.uuid4().int)})
-    key = {"storage_key": f"compute/{folder}/a.png"}
-    known = client.post(f"{LIBRARY}/ingest", json=key).json()["id"]
+    server = servers.started(started_as, trash="7d")
+    with server.client() as client:
+        client.post(f"{IMAGES}/{folder}/a.png", files={"file": picture(uuid.uuid4().int)})
+        key = {"storage_key": f"compute/{folder}/a.png"}
+        known = client.post(f"{LIBRARY}/ingest", json=key).json()["id"]
     (tmp_path / "schemathesis.toml").write_text(_FUZZER.format(known=known))
     found = subprocess.run(
         [

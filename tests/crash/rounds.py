@@ -52,9 +52,8 @@ def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterato
     group_commit, clients = _FLUSHES[seed % len(_FLUSHES)]
     with loop_disk(folder, kind=kind, mib=512) as disk:
         for past in range(count + 1):
-            with running(
-                folder, *WORKERS, data=disk.mount / "data", group_commit=group_commit
-            ) as server:
+            data, options = disk.mount / "data", {"group_commit": group_commit, "trash": "7d"}
+            with running(folder, *WORKERS, data=data, **options) as server:
                 # The secret must survive as well: tokens of the first start stay good.
                 server.minted = minted
                 if traffic is None:
@@ -75,7 +74,7 @@ def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterato
 
 
 def two_workers(folder: Path) -> AbstractContextManager[Server]:
-    return running(folder, *WORKERS)
+    return running(folder, *WORKERS, trash="7d")
 
 
 def kills(

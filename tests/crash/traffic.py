@@ -15,6 +15,7 @@ from waiting import until
 Digest = str | None
 """The SHA-256 of what a path holds, or None for nothing."""
 
+TRASH = "/api/v1/storage/trash"
 SIZES = (1, 100, 100, 70_000, 70_000, 1_500_000)
 STALE = '"0-0-0"'
 
@@ -38,6 +39,10 @@ class Traffic:
     """The ETag of every path that holds something, as it was promised."""
     sent: dict[str, set[Digest]] = field(default_factory=dict)
     """Everything that was ever to be saved under a path."""
+    trash: dict[str, tuple[str, Digest]] = field(default_factory=dict)
+    """Path and content of every id in the trash that was acknowledged."""
+    discarding: dict[str, Digest] = field(default_factory=dict)
+    """What paths held whose deletion was unanswered: it is there or in the trash."""
     acknowledged: int = 0
     rounds: int = 0
     broken: list[str] = field(default_factory=list)
@@ -106,10 +111,12 @@ class Traffic:
                 answer.raise_for_status()
                 self.broken.append(f"{path}: saved in spite of {stale}")
         elif digest and deed < 0.4:
-            self.attempted[path] = None
             guard = {"If-Match": self.etags[path]} if guarded else {}
-            client.delete(url, headers=guard).raise_for_status()
-            self._note(path, None, "")
+            self._delete(client, path, digest, guard, is_final=chance.random() < 0.3)
+        elif deed < 0.5 and (trash_id := self._trash_id_of(path)) is not None and not digest:
+            self.attempted[path] = self.trash[trash_id][1]
+            restored = client.post(f"{TRASH}/{trash_id}/restore").raise_for_status()
+            self._note(path, self.trash.pop(trash_id)[1], restored.json()["etag"])
         else:
             data = chance.randbytes(chance.choice(SIZES))
             self.attempted[path] = hashlib.sha256(data).hexdigest()
@@ -121,17 +128,72 @@ class Traffic:
                 self.broken.append(f"{path}: another hash is acknowledged")
             self._note(path, self.attempted[path], facts["etag"])
 
+    def _delete(
+        self,
+        client: httpx.Client,
+        path: str,
+        digest: Digest,
+        guard: dict[str, str],
+        *,
+        is_final: bool,
+    ) -> None:
+        self.attempted[path] = None
+        url = f"{IMAGES}/{path}"
+        if is_final:
+            client.delete(f"{url}?purge=true", headers=guard).raise_for_status()
+        else:
+            self.discarding[path] = digest
+            answer = client.delete(url, headers=guard).raise_for_status()
+            if (trash_id := answer.json().get("trash_id")) is not None:
+                self.trash[trash_id] = path, digest
+            del self.discarding[path]
+        self._note(path, None, "")
+
+    def _trash_id_of(self, path: str) -> str | None:
+        """The id of what was deleted under a path, which only one thread uses."""
+        return next((one for one, (of, _) in self.trash.copy().items() if of == path), None)
+
     def _note(self, path: str, digest: Digest, etag: str) -> None:
         self.promised[path] = digest
         self.etags[path] = etag
         del self.attempted[path]
+
+    def _lost_from_trash(self, client: httpx.Client) -> list[str]:
+        """What is neither in its place nor in the trash, or has other bytes there."""
+        if not self.trash:
+            return []
+        found: list[str] = []
+        page = client.get(TRASH, params={"limit": 1000}).raise_for_status().json()
+        items = {item["id"]: item["path"] for item in page["items"]}
+        for trash_id, (path, digest) in self.trash.items():
+            restoring = self.attempted.get(path, self.promised.get(path)) == digest
+            if trash_id not in items and not restoring:
+                found.append(f"{path}: {trash_id} is not in the trash")
+        for path, digest in self.discarding.items():
+            in_place = digest_of(client.get(f"{IMAGES}/{path}")) == digest
+            if not in_place and path not in items.values():
+                found.append(f"{path}: {digest} is in neither place")
+        for number, trash_id in enumerate(items):
+            known = self.trash.get(trash_id)
+            target = f"{self.seed}-restored/{trash_id}.bin"
+            if number < 3 and known is not None:
+                body = {"path": target}
+                client.post(f"{TRASH}/{trash_id}/restore", json=body).raise_for_status()
+                if digest_of(client.get(f"{IMAGES}/{target}")) != known[1]:
+                    found.append(f"{known[0]}: other bytes are restored")
+                client.delete(f"{IMAGES}/{target}?purge=true").raise_for_status()
+            else:
+                client.delete(f"{TRASH}/{trash_id}").raise_for_status()
+        self.trash, self.discarding = {}, {}
+        return found
 
     def violations(self, client: httpx.Client) -> list[str]:
         """Every path whose state is neither the promised one nor the one under way.
 
         What is found is the promise from here on.
         """
-        found = self.unsettled(client, self.promised.keys() | self.attempted.keys())
+        found = self._lost_from_trash(client)
+        found += self.unsettled(client, self.promised.keys() | self.attempted.keys())
         ask: dict[str, str | int] = {"prefix": f"{self.seed}/", "limit": 10_000}
         listed = set(client.get(IMAGES, params=ask).raise_for_status().json())
         for path in listed ^ {path for path, digest in self.promised.items() if digest}:

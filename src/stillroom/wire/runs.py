@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from stillroom.wire.shown import ETAG_EXAMPLE, FOLDER_EXAMPLE, SHA256_EXAMPLE, TIME_EXAMPLE, Shown
+from stillroom.wire.shown import (
+    ETAG_EXAMPLE,
+    FOLDER_EXAMPLE,
+    ID_EXAMPLE,
+    SHA256_EXAMPLE,
+    TIME_EXAMPLE,
+    Shown,
+)
 
 _Folder = Annotated[str, Shown(examples=(FOLDER_EXAMPLE,))]
 _PublishedAt = Annotated[datetime | None, Shown("null while it is open", (TIME_EXAMPLE,))]
@@ -72,4 +79,4 @@ class DeletedRun:
     ]
     kept: Annotated[int, Shown("images that are kept because the library records them in place")]
     newer: Annotated[int, Shown("images that are kept because they were saved after the request")]
-    trash_id: Annotated[str | None, Shown("id in the trash, if it is there")] = None
+    trash_id: Annotated[str | None, Shown("id in the trash, if it is there", (ID_EXAMPLE,))] = None
