@@ -107,9 +107,11 @@ class LocalMedia(MediaLibrary):
         """Change a resource; see `MediaResourceService.change`."""
         return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
-    def delete(self, resource_id: ResourceId) -> "MediaResource":  # type: ignore[override]  # it has always returned what the service returns
-        """Delete a resource; see `MediaResourceService.delete`."""
+    def delete(self, resource_id: ResourceId, *, now: bool = False) -> "MediaResource | None":  # type: ignore[override]  # it has always returned what the service returns
+        """Delete a resource; see `MediaResourceService.delete`, or `erase` with `now`."""
         parsed_id = parse_id(str(resource_id), ("id",))
+        if now:
+            return self._wait(lambda media: media.erase(parsed_id))
         return self._wait(lambda media: media.delete(parsed_id))
 
     def heal(

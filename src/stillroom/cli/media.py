@@ -206,7 +206,8 @@ async def recache(library: "LibraryFeature", *, as_json: bool) -> bool:
         async for page in rows.resources.in_order(limit=_PAGE):
             await for_each_concurrently(recache_one, page, limit=_AT_ONCE)
             # A deletion during a copy may have been undone by it.
-            for key in await rows.unknown_keys([resource.storage_key for resource in page]):
+            copied = [resource.storage_key for resource in page if resource.storage_key.is_media]
+            for key in await rows.unknown_keys(copied):
                 with contextlib.suppress(ImageNotFound):
                     await library.storage.delete(key)
     return all_well

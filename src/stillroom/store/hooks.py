@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # commands that call no operation do not import FastAPI
 Finish = Callable[[StoredImage], Awaitable[Mapping[str, object]]]
 """Function that is called after a save. It returns additional members of the JSON response.
 
-If it fails, a save deletes its image. An upload with a grant keeps it: the client repeats the
-request, and another request may have acknowledged the image.
+If it raises `BackendUnavailable`, a save deletes its image, which would otherwise never expire. An
+upload with a grant keeps it: the client repeats the request, and another request may have
+acknowledged the image.
 """
 
 Delete = Callable[[StorageKey, Condition], Awaitable[Mapping[str, object] | None]]

@@ -34,7 +34,7 @@ class DeadLetterView(BaseModel):
         description="version of the object to delete; other versions are not deleted",
         examples=["2a-18ff3d2b6c1a"],
     )
-    reason: Literal["relocated", "deleted", "erased", "expired", "orphan"] | None
+    reason: Literal["relocated", "deleted", "erased", "expired", "rule", "orphan", "trash"] | None
     payload: dict[str, Any] = Field(
         description="the job: for a webhook, `endpoint`, `path` and `event`; for a purge, `url`"
     )

@@ -45,6 +45,7 @@ from stillroom.features.library.recorded_bytes import has_its_bytes, is_intact, 
 from stillroom.features.library.resource import (
     IMAGE,
     RELOCATED,
+    RULE,
     VIDEO,
     Change,
     Intent,
@@ -93,7 +94,8 @@ class MediaResourceService:
         self._storage = storage
         self._database = database
         self._grace = grace
-        self._sweeper = Sweeper(storage, database)
+        # It does not know the rules, so it leaves their deletions to the sweeper that does.
+        self._sweeper = Sweeper(storage, database, leaves=[RULE])
         # Called to erase what else has the bytes of a resource, with its keys and its SHA-256.
         self.erasing: list[Callable[[Collection[StorageKey], bytes | None], Awaitable[object]]] = []
 

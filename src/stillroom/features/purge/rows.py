@@ -15,7 +15,7 @@ from stillroom.features.library.resource import DeadLetter
 from stillroom.features.library.rows.tables import dead_letters
 from stillroom.features.purge.settings import PurgeConfig
 from stillroom.features.purge.tables import purges
-from stillroom.paths import StorageKey
+from stillroom.paths import COMPUTE_PREFIX, StorageKey
 
 PURGE: Final = "purge"
 """`DeadLetter.kind` of a purge that was given up."""
@@ -52,7 +52,7 @@ def add_purges(
 ) -> None:
     """Queue purges of images, in the transaction that records their deletion or replacement."""
     covered = by_library or config.covers_compute
-    stale = [key for key in keys if covered and (by_library or not key.is_media)]
+    stale = [key for key in keys if covered and (by_library or key.text.startswith(COMPUTE_PREFIX))]
     common = {"created_at": now(), "due_at": now()}
     rows = [{"id": new_id(), "url": url, **common} for key in stale for url in config.urls(key)]
     if rows:

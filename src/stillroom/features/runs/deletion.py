@@ -43,6 +43,7 @@ PAGE: Final = 1000  # images per transaction, which takes ten milliseconds
 _LEASE: Final = timedelta(minutes=2)  # without progress; then another process may resume
 SHORTEST_GRACE: Final = timedelta(minutes=1)  # longer than any transaction that records an image
 _MOVED_AT_ONCE: Final = 8
+_MOVED_PAGE: Final = 100  # moved before the lease is renewed
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
 log = logging.getLogger("stillroom.media")
@@ -128,7 +129,9 @@ class RunDeletions:
         await self._delete_manifest(manifest)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
         last = deletion.after
-        query = ListQuery(KeyPrefix(deletion.folder), last, PAGE)
+        query = ListQuery(
+            KeyPrefix(deletion.folder), last, PAGE if discard is None else _MOVED_PAGE
+        )
         async for page in each_page(self._storage.entries, query):
             images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]

@@ -45,14 +45,14 @@ class RunRows(Rows):
     ) -> RunDeletion | None:
         """Insert and claim the deletion of a run, or return None if another process has claimed it.
 
-        If the run already has a row, its deletion restarts, and the later `saved_until` is used. If
-        the row has an id in the trash, it is kept.
+        If the run already has a row, its deletion restarts, and the later `saved_until` is used. An
+        id in the trash is kept, unless `trash_id` is None.
         """
         start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:
             insert = insert_into(connection, run_deletions)
             new, old = insert.excluded.saved_until, run_deletions.c.saved_until
-            trash_ids = run_deletions.c.trash_id, insert.excluded.trash_id
+            new_id, old_id = insert.excluded.trash_id, run_deletions.c.trash_id
             upserted = await connection.execute(
                 insert.values(folder=folder, saved_until=saved_until, trash_id=trash_id, **start)
                 .on_conflict_do_update(
@@ -60,7 +60,9 @@ class RunRows(Rows):
                     set_={
                         **start,
                         "saved_until": sa.case((old > new, old), else_=new),
-                        "trash_id": sa.func.coalesce(*trash_ids),
+                        "trash_id": sa.case(
+                            (new_id.is_(None), None), else_=sa.func.coalesce(old_id, new_id)
+                        ),
                     },
                     where=leases.is_free(run_deletions),
                 )

@@ -22,6 +22,7 @@ class TrashFeature(Feature):
     def __init__(self, store: Store) -> None:
         """Open the trash, and let deletions of runs use it."""
         retention = store.settings.section(TrashSettings).trash
+        self._is_disk = store.settings.storage.kind == "disk"
         if retention is not None and isinstance(store.storage, SavesUploads):
             database = store.need(LibraryFeature).database
             self.trash = Trash(store.storage, store.storage.uploads, database, retention)
@@ -37,7 +38,9 @@ class TrashFeature(Feature):
 
     def jobs(self) -> Iterable[Job]:
         """Return the job that deletes the oldest files from a full disk."""
-        return [] if self.trash is None else [Job(self.trash.free_space, max_pause_s=10)]
+        if self.trash is None or not self._is_disk:
+            return []
+        return [Job(self.trash.free_space, max_pause_s=10)]
 
     def facts(self) -> Iterable[str]:
         """Return a line with the time after which deletions are final, for the server's log."""

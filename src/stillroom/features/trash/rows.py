@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from stillroom.errors import BackendUnavailable
 from stillroom.features.database import leases
+from stillroom.features.database.clock import now
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.statements import insert_into
-from stillroom.features.library.resource import TRASH
+from stillroom.features.library.resource import ERASED, TRASH
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.runs.manifest import MANIFEST_NAME
 from stillroom.features.trash.tables import trash
@@ -73,6 +74,7 @@ class TrashRows(Rows):
         values = {column.name: getattr(file, column.name) for column in _COLUMNS}
         mark = {"id": file.id, "storage_key": file.place, "save_id": file.save_id, "reason": TRASH}
         mark |= {"created_at": file.deleted_at, "due_at": file.purge_at}
+        mark |= {"content_hash": file.sha256}  # by which an erasure finds the file
         async with self._engine.writing() as connection:
             insert = insert_into(connection, deletions).values(mark)
             await connection.execute(insert.on_conflict_do_nothing())
@@ -86,9 +88,17 @@ class TrashRows(Rows):
         return place
 
     async def cancel_others(self, file: TrashedFile) -> None:
-        """Cancel the pending deletions that this version had before it was moved."""
+        """Cancel the pending deletions that this version had before it was moved.
+
+        If the version was to be erased, the file in the trash is due at once.
+        """
         moved = deletions.c.storage_key == file.storage_key, deletions.c.save_id == file.save_id
-        await self._execute(sa.delete(deletions).where(*moved, leases.is_unclaimed(deletions)))
+        is_erased = sa.exists().where(*moved, deletions.c.reason == ERASED)
+        others = *moved, deletions.c.reason != ERASED, leases.is_unclaimed(deletions)
+        async with self._engine.writing() as connection:
+            hasten = sa.update(deletions).where(deletions.c.id == file.id, is_erased)
+            await connection.execute(hasten.values(due_at=now()))
+            await connection.execute(sa.delete(deletions).where(*others))
 
     async def remove(self, files: Sequence[TrashedFile]) -> None:
         """Remove the rows of files that were deleted."""
@@ -105,14 +115,18 @@ class TrashRows(Rows):
             entries = entries.where(trash.c.trash_id < before)
         return await self._read(entries.limit(limit))
 
-    async def find(self, trash_id: uuid.UUID | None) -> Sequence[TrashedFile]:
-        """Return the files with this id, or (None) those with the oldest id."""
-        oldest = sa.select(trash.c.trash_id).order_by(trash.c.trash_id).limit(1).scalar_subquery()
-        wanted = trash.c.trash_id == (oldest if trash_id is None else trash_id)
-        return [
-            TrashedFile(**row._asdict())
-            for row in await self._read(sa.select(*_COLUMNS).where(wanted))
-        ]
+    async def find(self, trash_id: uuid.UUID) -> Sequence[TrashedFile]:
+        """Return the files with this id."""
+        files = sa.select(*_COLUMNS).where(trash.c.trash_id == trash_id)
+        return [TrashedFile(**row._asdict()) for row in await self._read(files)]
+
+    async def find_oldest(self, after: uuid.UUID | None) -> Sequence[TrashedFile]:
+        """Return the files with the oldest id, or with the one that follows `after`."""
+        oldest = sa.select(trash.c.trash_id).order_by(trash.c.trash_id).limit(1)
+        if after is not None:
+            oldest = oldest.where(trash.c.trash_id > after)
+        ids = await self._read(oldest)
+        return await self.find(ids[0].trash_id) if ids else ()
 
     async def claim(self, claim: uuid.UUID, files: Sequence[TrashedFile], lease: timedelta) -> None:
         """Claim files that have the same id. Raise an error if one of them is claimed already."""

@@ -124,9 +124,7 @@ class Trash:
         """Return a page of rows as `TrashRows.page` does, and the id before the next page."""
 
         async def exists(entry: Any) -> bool:  # noqa: ANN401  (a row)
-            with contextlib.suppress(ImageNotFound):
-                return entry.path.endswith("/") or bool(await self.storage.stat(entry.place))
-            return False
+            return entry.path.endswith("/") or await self._exists(entry)
 
         entries = await (await trash_rows(self.database)).page(before, limit + 1, prefix)
         shown = entries[:limit]
@@ -214,16 +212,30 @@ class Trash:
             await rows.remove(batch)
 
     async def free_space(self, stop: Stopping) -> None:
-        """Delete the oldest files while the disk has too little free space."""
+        """Delete the oldest files while the disk has too little free space.
+
+        A row without a file is kept, because another process may be moving the file.
+        """
+        last: uuid.UUID | None = None
         while not stop.is_set():
             try:
                 return await self.storage.check()
             except StorageFull:
-                if not (oldest := await (await trash_rows(self.database)).find(None)):
+                if not (oldest := await (await trash_rows(self.database)).find_oldest(last)):
                     break
-            log.warning("the disk is nearly full: deleting %r from the trash", oldest[0].path)
-            await self.purge(oldest)
+            last = oldest[0].trash_id
+            there = await map_concurrently(self._exists, oldest, limit=_AT_ONCE)
+            if any(there):
+                log.warning("the disk is nearly full: deleting %r from the trash", oldest[0].path)
+            await self.purge(
+                [file for file, is_there in zip(oldest, there, strict=True) if is_there]
+            )
         return None
+
+    async def _exists(self, file: Any) -> bool:  # noqa: ANN401  (with a `place`)
+        with contextlib.suppress(ImageNotFound):
+            return bool(await self.storage.stat(file.place))
+        return False
 
 
 def _conflict(key: StorageKey) -> PathConflict:

@@ -86,7 +86,10 @@ class R2Inspection:
         return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Copy an image to `quarantine/`, and delete the original if it is unchanged."""
+        """Copy an image to `quarantine/`, and delete the original if it is unchanged.
+
+        If the bucket has no conditional deletions, a version that is saved meanwhile is deleted.
+        """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
         deadline = asyncio.get_running_loop().time() + 2 * objectstore.DEADLINE_S

@@ -72,7 +72,9 @@ class DiskInspection:
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
         """Store the SHA-256 in an extended attribute. Only files have such attributes.
 
-        Raises `ConfigurationError` if extended attributes do not work.
+        A bucket could change metadata only by copying an object onto itself. That copy has no
+        condition, so it would overwrite an image saved at the same time. Raises
+        `ConfigurationError` if extended attributes do not work.
         """
         if not self._data_directory.has_attributes:
             raise ConfigurationError(

@@ -48,6 +48,7 @@ BUFFERED_BYTES: Final = 128 * 1024**2  # of all uploads: seven parts, or more sm
 
 _SMALL_BYTES: Final = 1024**2
 _RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # so that large uploads do not block small images
+_RECACHE_S: Final = 300.0  # for a copy of 5 GiB within the bucket
 PRESIGNED_S: Final = 300  # long enough for following a redirect
 _MAX_LOCATIONS: Final = 4096  # about 10 MiB, since an encoded key has up to 3 KiB
 
@@ -309,11 +310,12 @@ class R2ImageStorage:
         raise BackendUnavailable("the image kept changing during the copy: try again")
 
     async def recache(self, key: StorageKey) -> bool:
-        """Copy an object onto itself with the configured `Cache-Control`.
+        """Copy an object below `media/` onto itself with the configured `Cache-Control`.
 
-        Return False if it has this value already, or does not exist.
+        Return False if it has this value already, or does not exist. The copy has no condition for
+        the target, which is possible because an object below `media/` is never replaced.
         """
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        deadline = asyncio.get_running_loop().time() + _RECACHE_S
         async with self._locks.hold(key.text, deadline=deadline):
             head, wanted = await self._store.head(key.text, deadline=deadline), self._cache_of(key)
             if head is None or head.cache_control == wanted:

@@ -90,14 +90,15 @@ class BucketUploads:
             raise ImageNotFound
         if written.refusal is Refusal.UNSUPPORTED:
             raise ConditionUnsupported("the bucket refuses conditional copies")
-        if guard is None:
-            raise BackendUnavailable("the upload was replaced while it was checked: try again")
-        image = await self.find_saved(wanted.key, wanted.save_id)
-        if image is None:
-            raise PreconditionFailed
-        # An earlier attempt, which got no response, has copied the object.
-        self._changes.copied(image, opened.image, causes.current.get())
-        return image
+        if guard is not None:
+            with contextlib.suppress(ImageNotFound):
+                image = await fetch_facts(self._context.store, wanted.key, deadline=deadline)
+                if image.save_id != wanted.save_id:
+                    raise PreconditionFailed
+                # An earlier attempt, which got no response, has copied the object.
+                self._changes.copied(image, opened.image, causes.current.get())
+                return image
+        raise BackendUnavailable("the upload was replaced while it was checked: try again")
 
     async def copy(
         self, source: StoredImage, wanted: StoredImage, guard: Guard | None, deadline: float

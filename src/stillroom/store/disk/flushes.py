@@ -25,8 +25,9 @@ from stillroom.store.capabilities import CallObserver
 GroupCommit = Literal["auto", "on", "off"]
 
 _FILESYSTEMS: Final = ("ext4", "xfs")
-_REPORTS_ERRORS_SINCE: Final = (5, 8)
-"""Version of Linux since which syncfs reports errors of writing, once to each open descriptor:
+_REPORTS_ERRORS_SINCE: Final = (5, 17)
+"""Version of Linux since which syncfs reports the errors of a filesystem's journal. Since 5.8, it
+reports errors of writing, once to each open descriptor:
 https://man7.org/linux/man-pages/man2/sync.2.html"""
 
 _WORTHWHILE_S: Final = 0.001
@@ -43,9 +44,14 @@ log = logging.getLogger("stillroom.disk")
 
 
 def sync_filesystem(fd: int) -> None:
-    """Flush the whole filesystem of an open file to the disk, or raise `OSError`."""
-    if _libc.syncfs(fd):
-        number = ctypes.get_errno()
+    """Flush the whole filesystem of an open file to the disk, or raise `OSError`.
+
+    After an error of its journal, ext4 may be read-only. Then syncfs succeeds, but flushes nothing.
+    """
+    number = ctypes.get_errno() if _libc.syncfs(fd) else 0
+    if not number and os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+        number = errno.EROFS
+    if number:
         raise OSError(number, os.strerror(number))
 
 
@@ -85,9 +91,14 @@ class Flushes:
             raise ConfigurationError(
                 f"STILLROOM_GROUP_COMMIT=on is not possible: {refused}. Set it to auto"
             )
-        for _ in range(_REMEMBERED):
-            os.write(fd, bytes(4096))
-            self._fsync(fd, "fsync_file")
+        try:
+            for _ in range(_REMEMBERED):
+                os.write(fd, bytes(4096))
+                self._fsync(fd, "fsync_file")
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return "no group commit: the disk is full"
         fastest = min(self._seconds)
         self.groups = wanted == "on" or fastest >= _WORTHWHILE_S
         decided = "group commit" if self.groups else "no group commit"
@@ -153,7 +164,7 @@ def _unsupported(fd: int) -> str:
     """Return why flushes on this filesystem cannot be grouped, or an empty text."""
     version = re.match(r"(\d+)\.(\d+)", platform.release())
     if version is None or (int(version[1]), int(version[2])) < _REPORTS_ERRORS_SINCE:
-        return f"Linux {platform.release()} does not report errors of syncfs; 5.8 or newer does"
+        return f"Linux {platform.release()} does not report all errors of syncfs; 5.17 does"
     kind = _filesystem(fd)
     if kind not in _FILESYSTEMS:
         return f"the data directory is on {kind}, not on ext4 or XFS"

@@ -9,6 +9,7 @@ new modification times, so that a search index or a pending deletion does not co
 """
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -88,6 +89,12 @@ class DiskUploads:
     def _link(self, opened: DiskImage, wanted: StoredImage, condition: Condition) -> StoredImage:
         with contextlib.closing(Staged(self.data_directory, os.dup(opened.fd))) as staged:
             with translate_os_errors():
+                fcntl.flock(staged.fd, fcntl.LOCK_EX)
+            if (image := self._find(wanted.key, wanted.save_id)) is not None:
+                return image  # another process has just saved it
+            with translate_os_errors():
+                if not os.fstat(staged.fd).st_nlink:  # a sweeper has deleted the file
+                    raise ImageNotFound
                 status = staged.stamp(wanted.content_type, wanted.sha256)
                 if self.data_directory.has_attributes:
                     note = _note(wanted.save_id, status.st_mtime_ns)
@@ -107,11 +114,6 @@ class DiskUploads:
 
     async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
         """Link the file to the image's path. Without extended attributes, no crash is noticed."""
-        assert isinstance(opened, DiskImage)  # noqa: S101  (as above)
-        if (image := await self.find_saved(wanted.key, wanted.save_id)) is not None:
-            return image
-        if not os.fstat(opened.fd).st_nlink:  # a sweeper has deleted the file meanwhile
-            raise ImageNotFound
         return await self.save(opened, wanted, Condition(if_none_match=ANY))
 
     async def delete(self, key: StorageKey) -> None:

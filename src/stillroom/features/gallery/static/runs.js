@@ -1,7 +1,7 @@
 // Published runs: which folder is one, what is said above its images, and how it is deleted.
 
 import { quoted } from "./api.js";
-import { button, by, count, duration, folderOf, icon, make, toast } from "./elements.js";
+import { button, by, complain, count, duration, folderOf, icon, make, toast } from "./elements.js";
 
 /**
  * @typedef {{ folder: string, state: string, published_at: string | null, count: number | null,
@@ -72,13 +72,13 @@ export async function removeRuns(api, runs, work, undo) {
     if (id) trashed.push(id);
   });
   const said = [
-    `${count(runs.length - left.length, "run")} deleted: ${count(sum.marked, "image")} will be gone ${grace()}.`,
+    `${count(runs.length - left.length, "run")} deleted${trashed.length ? "." : `: ${count(sum.marked, "image")} will be gone ${grace()}.`}`,
     sum.kept ? `Staying in the library: ${count(sum.kept, "image")}.` : "",
     sum.newer ? `Staying, saved since: ${count(sum.newer, "image")}.` : "",
-    left.length ? `${count(left.length, "run")} not deleted: ${failure?.message ?? "stopped."}` : "",
   ].filter(Boolean).join(" ");
+  if (left.length) complain(`${count(left.length, "run")} not deleted: ${failure?.message ?? "stopped."} ${said}`);
   if (trashed.length) undo(said, trashed);
-  else toast(said, left.length > 0);
+  else if (!left.length) toast(said);
 }
 
 /** The line above a run's images. */

@@ -23,6 +23,7 @@ from stillroom.features.library.resource import (
     IN_PLACE,
     ORPHAN,
     RELOCATED,
+    TRASH,
     ClaimedMarks,
     DueMark,
     MarkClaimed,
@@ -172,7 +173,10 @@ class DeletionRows(Rows):
                 raise MarkClaimed
 
     async def hasten(self, resource_id: uuid.UUID) -> Sequence[DueMark]:
-        """Make the pending deletions of a deleted resource and its sources the first ones due."""
+        """Make the pending deletions of a deleted resource and its sources the first ones due.
+
+        So are deletions of files in the trash with the same bytes, if their hash is known.
+        """
         key, gone = deletions.c.storage_key, resources.c.deleted_at.is_not(None)
         # If the file was recorded in place, its deletion has the id of the resource.
         own = sa.or_(key.like(StorageKey(f"media/{resource_id}/%")), deletions.c.id == resource_id)
@@ -184,11 +188,16 @@ class DeletionRows(Rows):
             known, marked = [await connection.scalar(sha256) for sha256 in hashes]
             sha256 = known or marked or b""
             # A new resource may have the bytes of one that is gone.
-            reasons = [DELETED, ERASED, *([RELOCATED] if known else [])]
+            reasons = [DELETED, ERASED, TRASH, *([RELOCATED] if known else [])]
             source = deletions.c.content_hash == sha256, deletions.c.reason.in_(reasons)
             these = sa.or_(own, sa.and_(*source))
             values = {
-                "reason": sa.case((key.like(StorageKey("media/%")), DELETED), else_=ERASED),
+                "reason": sa.case(
+                    (deletions.c.reason == TRASH, TRASH),
+                    (key.like(StorageKey("media/%")), DELETED),
+                    else_=ERASED,
+                ),
+                "attempts": 0,  # a repeated request must not use them up
                 "content_hash": sha256 or None,
                 "due_at": _BEFORE_ALL,
             }
