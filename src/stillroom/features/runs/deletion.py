@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -115,18 +115,9 @@ class RunDeletions:
     async def _continue(
         self, rows: "RunRows", claim: uuid.UUID, deletion: RunDeletion
     ) -> RunDeletion:
-        discard = None if deletion.trash_id is None else self.discard
+        is_trashed = deletion.trash_id is not None and self.discard is not None
         manifest = StorageKey(deletion.folder + MANIFEST_NAME)
-
-        async def move(image: StoredImage) -> None:
-            with contextlib.suppress(ImageNotFound, PreconditionFailed):  # deleted or replaced
-                if discard is not None:
-                    await discard(image, deletion)
-
-        if discard is not None:
-            with contextlib.suppress(ImageNotFound):
-                await move(await self._storage.stat(manifest))
-        await self._delete_manifest(manifest)
+        await self._delete_manifest(manifest, deletion if is_trashed else None)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
         last = deletion.after
         query = ListQuery(
@@ -136,10 +127,9 @@ class RunDeletions:
             images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]
             last = page.next_after or (images[-1].key.text if images else last)
-            if discard is not None:
+            if is_trashed:
                 in_use = await rows.in_use(older)
-                moved = [image for image in older if image.key not in in_use]
-                await for_each_concurrently(move, moved, limit=_MOVED_AT_ONCE)
+                await self._discard([one for one in older if one.key not in in_use], deletion)
             is_ours = await rows.mark(
                 claim,
                 older,
@@ -147,7 +137,7 @@ class RunDeletions:
                 due_at=clock.CLOCK.latest() + self._due_after,
                 after=last,
                 lease=_LEASE,
-                is_trashed=discard is not None,
+                is_trashed=is_trashed,
             )
             if not is_ours:
                 raise BackendUnavailable(_TAKEN_OVER)
@@ -163,8 +153,18 @@ class RunDeletions:
         )  # fmt: skip
         return ended
 
-    async def _delete_manifest(self, key: StorageKey) -> None:
+    async def _discard(self, images: Sequence[StoredImage], deletion: RunDeletion) -> None:
+        async def move(image: StoredImage) -> None:
+            with contextlib.suppress(ImageNotFound, PreconditionFailed):  # deleted or replaced
+                if self.discard is not None:
+                    await self.discard(image, deletion)
+
+        await for_each_concurrently(move, images, limit=_MOVED_AT_ONCE)
+
+    async def _delete_manifest(self, key: StorageKey, trashed: RunDeletion | None = None) -> None:
         with contextlib.suppress(ImageNotFound):
+            if trashed is not None:
+                await self._discard([await self._storage.stat(key)], trashed)
             await self._storage.delete(key)
 
 
