@@ -120,9 +120,7 @@ class RunDeletions:
         await self._delete_manifest(manifest, deletion if is_trashed else None)
         until_ns = int(deletion.saved_until.timestamp() * 1e9)
         last = deletion.after
-        query = ListQuery(
-            KeyPrefix(deletion.folder), last, PAGE if discard is None else _MOVED_PAGE
-        )
+        query = ListQuery(KeyPrefix(deletion.folder), last, _MOVED_PAGE if is_trashed else PAGE)
         async for page in each_page(self._storage.entries, query):
             images = page.images
             older = [image for image in images if image.modified_ns <= until_ns]
