@@ -1,5 +1,6 @@
 """A disk that is full or may not be written to: 507 or 503, nothing half-saved, room comes back."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -168,3 +169,24 @@ def test_what_may_not_be_written_is_503_and_works_once_it_may(tmp_path: Path) ->
         (server.data / "compute/open/b.bin").chmod(0o600)
         assert client.post(f"{IMAGES}/closed/a.bin", files={"file": b"new"}).status_code == 200
         assert client.get(f"{IMAGES}/open/b.bin").content == b"old"
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)  # XFS can then create no file at all
+def test_a_server_starts_on_a_full_disk_and_images_can_be_read_and_deleted(
+    disk: Disk, server: Server, tmp_path: Path
+) -> None:
+    with server.client() as client:
+        client.post(f"{IMAGES}/a.bin", files={"file": b"kept"}).raise_for_status()
+    server.stop()
+    rest = os.statvfs(disk.mount)
+    with (disk.mount / "rest").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, rest.f_bavail * rest.f_frsize - MIB)
+        size = os.fstat(file.fileno()).st_size
+        with contextlib.suppress(OSError):  # until nothing is left
+            while True:
+                size += os.pwrite(file.fileno(), bytes(512), size)
+
+    with running(tmp_path, data=disk.mount / "data") as restarted, restarted.client() as client:
+        assert client.get(f"{IMAGES}/a.bin").content == b"kept"
+        assert client.post(f"{IMAGES}/b.bin", files={"file": bytes(MIB)}).status_code in (503, 507)
+        assert client.delete(f"{IMAGES}/a.bin").status_code == 200

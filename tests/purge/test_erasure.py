@@ -165,3 +165,26 @@ def test_with_the_bucket_away_the_deletion_stays_due(
         assert [site.delete(one, "?now=true").status_code for one in resources] == [200, 200]
         assert operator.keys("") == []
     edge.seaweed.empty()
+
+
+def test_files_in_the_trash_with_the_same_bytes_are_gone(
+    folder: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    image = picture(8)
+    folder_of_data = tmp_path_factory.mktemp("trash")
+    with running(folder_of_data, trash="7d") as server, server.client() as client:
+        resource = ingested(client, f"{folder}/a.png", image, relocate=False)
+        client.post(f"{IMAGES}/{folder}/b.png", files={"file": image}).raise_for_status()
+        client.post(f"{IMAGES}/{folder}/other.png", files={"file": picture(9)}).raise_for_status()
+        ids = [
+            client.delete(f"{IMAGES}/{folder}/{name}.png").json()["trash_id"]
+            for name in ("a", "b", "other")
+        ]
+        assert len(bytes_in(server, image)) == 2
+
+        assert erase(client, resource["id"]).status_code == 200
+
+        assert bytes_in(server, image) == []
+        trash = "/api/v1/storage/trash"
+        restored = client.post(f"{trash}/restore", json={"ids": ids}).json()["results"]
+        assert [one.get("code") for one in restored] == ["trash_not_found"] * 2 + [None]

@@ -150,3 +150,17 @@ async def test_a_failed_shared_flush_turns_the_store_read_only(
         await storage.delete(key("a/old.png"))
     assert await read(storage, "a/old.png")
     await storage.close()
+
+
+def test_on_a_full_disk_flushes_are_not_grouped(
+    calls: Calls, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", refuse)
+    monkeypatch.setattr(flushes, "_filesystem", lambda _: "ext4")
+    grouped = Flushes(file, calls)
+
+    assert grouped.choose("on", file) == "no group commit: the disk is full"
+    assert not grouped.groups
