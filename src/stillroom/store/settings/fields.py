@@ -159,7 +159,8 @@ class Fields(BaseSettings):
 
     group_commit: Literal["auto", "on", "off"] = "auto"
     """Let concurrent saves share flushes to the disk: `on`, `off`, or `auto` for disks on which a
-    flush takes a millisecond or more. It needs ext4 or XFS, and Linux 5.17. See docs/scaling.md."""
+    flush takes a millisecond or more. It needs ext4 or XFS, and Linux 5.17. See
+    docs/performance.md#making-it-faster."""
 
     sweep_interval_seconds: float = Field(default=30, ge=0)
     """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
