@@ -85,11 +85,11 @@ async def test_ingests_of_one_source_with_and_without_relocation_do_not_deadlock
     await library.ingest("a.png")
     mark, marking, go_on = write_mark, asyncio.Event(), asyncio.Event()
 
-    async def mark_later(*given: Any) -> None:
+    async def mark_later(*given: Any, **options: Any) -> None:
         if given[1] is not None:
             marking.set()
             await go_on.wait()
-        await mark(*given)
+        await mark(*given, **options)
 
     monkeypatch.setattr("stillroom.features.library.rows.resources.write_mark", mark_later)
     relocating = asyncio.create_task(library.ingest("a.png"))
@@ -114,10 +114,10 @@ async def test_a_deletion_and_an_ingest_of_the_same_bytes_do_not_deadlock(
     library.change(sa.update(resources).values(deleted_at=None))
     mark, marking, go_on = write_mark, asyncio.Event(), asyncio.Event()
 
-    async def mark_later(*given: Any) -> None:
+    async def mark_later(*given: Any, **options: Any) -> None:
         marking.set()
         await go_on.wait()
-        await mark(*given)
+        await mark(*given, **options)
 
     monkeypatch.setattr("stillroom.features.library.rows.resources.write_mark", mark_later)
     deleting = asyncio.create_task(library.service.delete(resource.id))

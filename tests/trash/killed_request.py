@@ -39,13 +39,12 @@ STEPS: Any = (
 
 
 async def send(request: dict[str, Any]) -> None:
-    settings = AllSettings.read()
     if request["method"] == "SWEEP":
-        async with opened_features(settings) as store:
+        async with opened_features(AllSettings.read()) as store:
             await store.need(LibraryFeature).sweeper.sweep()
         return
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(settings)), base_url="http://127.0.0.1:8000"
+        transport=httpx.ASGITransport(application), base_url="http://127.0.0.1:8000"
     ) as client:
         answer = await client.request(**request)
     assert answer.status_code == 200, answer.text
@@ -61,6 +60,7 @@ def work(line: str) -> str:
     return str(killing.passed)
 
 
+application = create_app(AllSettings.read())  # once, not by each child
 for order in sys.stdin:
     sys.stdout.write(f"{killing.in_child(work, order) or -1}\n")
     sys.stdout.flush()
