@@ -178,5 +178,6 @@ def test_runs_on_the_command_line(run: Run, folder: str, tmp_path: Path) -> None
     assert (told["result"], told["images"]) == ("would delete", 2)
     assert ran("runs", "rm", f"{folder}/7", "--yes") == (0, "", "2 images marked for deletion\n")
     told = json.loads(ran("runs", "rm", f"{folder}/7", "--yes", "--json")[1])
-    assert told == {"folder": f"{folder}/7", "marked": 2, "kept": 0, "newer": 0}
+    numbers = {"marked": 2, "kept": 0, "newer": 0}
+    assert told == {"folder": f"{folder}/7", **numbers, "trash_id": None}
     assert ran("runs", "show", f"{folder}/none")[0] == 3
