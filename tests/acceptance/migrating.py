@@ -1,14 +1,15 @@
-"""`stillroom migrate`, run in this process, and stores for it."""
+"""`stillroom migrate`, run as a command, and stores for it."""
 
 import asyncio
 import hashlib
 import json
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from command_line import ran
+from running import STILLROOM
 from stillroom.paths import KeyPrefix
 from stillroom.settings import AllSettings
 from stillroom.store.choose import open_storage
@@ -30,10 +31,11 @@ class Migrated:
 
 
 def migrate(*words: str | Path) -> Migrated:
-    ours = {name: os.environ[name] for name in os.environ if name.startswith(("STILLROOM", "R2_"))}
-    done = ran(Path.cwd(), ("migrate", *map(str, words)), ours, on_main_thread=True)
-    assert "Traceback" not in done.err, done.err
-    return Migrated(done.code, done.out, done.err)
+    ran = subprocess.run(
+        [STILLROOM, "migrate", *words], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return Migrated(ran.returncode, ran.stdout, ran.stderr)
 
 
 def settings_file(file: Path, **values: object) -> Path:

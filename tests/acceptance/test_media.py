@@ -1,6 +1,7 @@
 """The media library over HTTP and on the command line: ingest, files, and where its rows are."""
 
 import json
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,7 @@ import httpx
 import pytest
 
 from acceptance.library import LIBRARY, ingest, save, settled, unique
-from command_line import ran
-from running import IMAGES, Server, exchange, free_port, parsed, running
+from running import IMAGES, STILLROOM, Server, exchange, free_port, parsed, running
 from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -162,9 +162,15 @@ def test_the_command_ingests_what_the_server_serves(
     data = unique()
     key = save(client, f"{folder}/a.png", data)
 
-    done = ran(server.data, ("media", "ingest", key), server.environment)
+    out = subprocess.run(
+        [STILLROOM, "media", "ingest", key],
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
-    resource_id, media_key, source = done.out.split()
+    resource_id, media_key, source = out.split()
     assert (media_key, source) == (f"media/{resource_id}/file.png", key)
     assert client.get(f"{LIBRARY}/{resource_id}/file").content == data
     assert (server.data / media_key).read_bytes() == data
@@ -224,9 +230,15 @@ def test_with_a_bucket_and_postgresql_a_cdn_serves_the_library(shared: Server) -
         key = save(client, "a.png", data)
 
         resource = ingest(client, key).json()
-        done = ran(shared.data, ("media", "ingest", key), shared.environment)
+        out = subprocess.run(
+            [STILLROOM, "media", "ingest", key],
+            env=shared.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
 
-        assert done.out.split()[0] == resource["id"]
+        assert out.split()[0] == resource["id"]
         again = save(client, "b.png", data)
         assert settled(ingest(client, again).json()) == settled(resource)
         redirect = client.get(f"{LIBRARY}/{resource['id']}/file")

@@ -140,10 +140,7 @@ def test_what_cannot_run_ends_with_two_and_one_sentence(
     assert list((tmp_path / "empty").iterdir()) == []
 
 
-def test_a_bucket_out_of_reach_ends_with_five(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stillroom.store.bucket.storage._CHECK_S", 1.0)
+def test_a_bucket_out_of_reach_ends_with_five(tmp_path: Path) -> None:
     fill(tmp_path / "data", {"a.png": b"one"})
     gone = settings_file(
         tmp_path / "gone.env",
