@@ -1,6 +1,6 @@
 """Durable saves beside their floor: what a plain file needs without HTTP.
 
-    .venv/bin/python -m benchmarks.floor
+    PYTHONPATH=tests .venv/bin/python -m benchmarks.floor
 
 The floor is a loop of threads that do what a durable save must: a nameless file, write, SHA-256,
 fsync, link, and fsync of the folder. Stillroom is measured with shared flushes (`auto`) and without
