@@ -1,5 +1,6 @@
 """The application with a trash, on a disk and in a bucket, with both databases."""
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
@@ -109,21 +110,25 @@ class Site:
         folder = self.data / ".stillroom" / "trash"
         return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
 
-    def query(self, statement: str) -> Sequence[sa.Row[Any]]:
+    async def query(self, statement: str) -> Sequence[sa.Row[Any]]:
+        """Run a statement, in a thread: a transaction of the server may have to end before it."""
+        return await asyncio.to_thread(self._query, statement)
+
+    def _query(self, statement: str) -> Sequence[sa.Row[Any]]:
         with migrating(self.rows) as connection:
             result = connection.execute(sa.text(statement))
             return result.all() if result.returns_rows else ()
 
-    def expire(self) -> None:
+    async def expire(self) -> None:
         """Make all that is in the trash due."""
         due = "due_at = '2020-01-01 00:00:00'"
-        self.query(f"UPDATE media_deletions SET {due} WHERE reason = 'trash'")
+        await self.query(f"UPDATE media_deletions SET {due} WHERE reason = 'trash'")
 
-    def end_leases(self) -> None:
+    async def end_leases(self) -> None:
         """Let all claims of processes that were killed expire."""
         for table in ("media_deletions", "media_run_deletions"):
             past = "'2020-01-01 00:00:00'"
-            self.query(f"UPDATE {table} SET lease_until = {past} WHERE lease_until > {past}")
+            await self.query(f"UPDATE {table} SET lease_until = {past} WHERE lease_until > {past}")
 
 
 class Opens(Protocol):

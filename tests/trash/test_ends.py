@@ -23,7 +23,7 @@ async def test_an_expired_image_is_deleted_by_the_sweeper(site: Site) -> None:
     await site.save("a.png")
     await site.save("b.png")
     old = await site.discard("a.png")
-    site.expire()
+    await site.expire()
     new = await site.discard("b.png")
 
     await site.sweep()
@@ -32,9 +32,9 @@ async def test_an_expired_image_is_deleted_by_the_sweeper(site: Site) -> None:
     assert len(site.places()) == 1
     assert (await site.restore(old)).status_code == 404
     assert (await site.restore(new)).status_code == 200
-    assert site.query("SELECT * FROM media_trash") == []
-    assert site.query("SELECT * FROM media_deletions") == []
-    assert site.query("SELECT * FROM media_failures") == []
+    assert await site.query("SELECT * FROM media_trash") == []
+    assert await site.query("SELECT * FROM media_deletions") == []
+    assert await site.query("SELECT * FROM media_failures") == []
 
 
 async def test_a_restoration_and_the_expiry_at_the_same_moment_lose_no_restored_image(
@@ -44,7 +44,7 @@ async def test_a_restoration_and_the_expiry_at_the_same_moment_lose_no_restored_
         path = f"{number}.png"
         await site.save(path)
         trash_id = await site.discard(path)
-        site.expire()
+        await site.expire()
 
         restored, _ = await asyncio.gather(site.restore(trash_id), site.sweep())
 
@@ -60,7 +60,7 @@ async def test_a_sweeper_leaves_what_is_being_restored(
 ) -> None:
     await site.save("a.png")
     trash_id = await site.discard("a.png")
-    site.expire()
+    await site.expire()
     claim = TrashRows.claim
 
     async def claim_and_sweep(*args: Any) -> None:
@@ -85,11 +85,11 @@ async def test_a_restoration_whose_lease_ended_loses_to_the_sweeper_or_succeeds(
 ) -> None:
     await site.save("a.png")
     trash_id = await site.discard("a.png")
-    site.expire()
+    await site.expire()
     restore = Trash._restore
 
     async def restore_late(*args: Any) -> Any:
-        site.end_leases()
+        await site.end_leases()
         await site.sweep()
         return await restore(*args)
 
@@ -217,7 +217,7 @@ async def test_a_bucket_that_fails_at_any_request_loses_nothing(
 async def test_what_was_switched_off_expires(opens: Opens, site: Site) -> None:
     await site.save("a.png")
     await site.discard("a.png")
-    site.expire()
+    await site.expire()
     async with opens(STILLROOM_TRASH="off") as plain:
         await plain.sweep()
     assert site.places() == []

@@ -33,7 +33,7 @@ async def test_a_deleted_image_can_be_restored(site: Site) -> None:
     head = await site.client.head(f"{IMAGES}/a/b.png")
     assert head.headers["etag"] == answer.json()["etag"]
     assert (await site.items(), site.places()) == ([], [])
-    assert site.query("SELECT * FROM media_deletions") == []
+    assert await site.query("SELECT * FROM media_deletions") == []
 
 
 async def test_an_image_can_be_deleted_and_restored_again_and_again(site: Site) -> None:
@@ -125,7 +125,7 @@ async def test_conditions_of_a_deletion_hold(site: Site) -> None:
     assert answer.status_code == 412
     assert (await site.items(), site.places()) == ([], [])
     assert (await site.client.delete(f"{IMAGES}/none.png")).status_code == 404
-    assert site.query("SELECT * FROM media_trash") == []
+    assert await site.query("SELECT * FROM media_trash") == []
 
 
 async def test_the_trash_is_listed_in_pages_newest_first(site: Site) -> None:
@@ -154,11 +154,11 @@ async def test_pending_deletions_end_in_the_trash(site: Site) -> None:
     saved = await site.save("a.png", expires_in="1h")
     assert saved["expires_at"] is not None
     trash_id = await site.discard("a.png")
-    assert site.query("SELECT reason FROM media_deletions") == [("trash",)]
+    assert await site.query("SELECT reason FROM media_deletions") == [("trash",)]
 
     await site.restore(trash_id)
 
-    assert site.query("SELECT * FROM media_deletions") == []
+    assert await site.query("SELECT * FROM media_deletions") == []
     facts = (await site.client.get("/api/v1/storage/metadata/a.png")).json()
     assert facts["expires_at"] is None
 

@@ -31,12 +31,12 @@ async def killed(killer: Killer, number: int, method: str, url: str) -> bool:
 
 async def ends_clean(site: Site) -> None:
     """After the last expiry, nothing is left of what was in the trash."""
-    site.expire()
-    site.end_leases()
+    await site.expire()
+    await site.end_leases()
     await site.sweep()
     assert (await site.items(), site.places()) == ([], [])
-    assert site.query("SELECT * FROM media_trash") == []
-    assert site.query("SELECT * FROM media_deletions WHERE reason = 'trash'") == []
+    assert await site.query("SELECT * FROM media_trash") == []
+    assert await site.query("SELECT * FROM media_deletions WHERE reason = 'trash'") == []
 
 
 async def test_a_deletion_killed_anywhere_can_be_repeated_and_undone(
@@ -73,7 +73,7 @@ async def test_a_restoration_killed_anywhere_can_be_repeated(site: Site, killer:
 
         in_place, items = await site.read(path), await site.items(prefix=path)
         assert in_place == PNG or items, number
-        site.end_leases()
+        await site.end_leases()
         again = await site.restore(trash_id)
         assert again.status_code in ((200,) if items else (200, 404)), (number, again.text)
         assert await site.read(path) == PNG, number
@@ -87,11 +87,11 @@ async def test_an_expiry_killed_anywhere_is_continued(site: Site, killer: Killer
         path = f"{number}.png"
         await site.save(path)
         await site.discard(path)
-        site.expire()
+        await site.expire()
         if not await killed(killer, number, "SWEEP", ""):
             break
 
-        site.end_leases()
+        await site.end_leases()
         await site.sweep()
         assert site.places() == []
         assert await site.items() == []
@@ -123,7 +123,7 @@ async def test_the_deletion_of_a_run_killed_anywhere_is_continued_and_can_be_und
         if not await killed(killer, number, "DELETE", f"{RUNS}/{folder}"):
             break
 
-        site.end_leases()
+        await site.end_leases()
         await site.sweep()  # which continues a deletion that had begun
         items = await site.items(prefix=f"{folder}/")
         assert len(items) == (0 if await is_whole(site, folder, manifest) else 1), number
@@ -148,7 +148,7 @@ async def test_the_restoration_of_a_run_killed_anywhere_can_be_repeated(
         if not await killed(killer, number, "POST", f"{TRASH}/{trash_id}/restore"):
             break
 
-        site.end_leases()
+        await site.end_leases()
         items = await site.items(prefix=f"{folder}/")
         if items:
             answer = await site.restore(trash_id)
