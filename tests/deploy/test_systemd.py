@@ -138,7 +138,7 @@ def test_the_service_serves_with_all_its_bounds(manager: Manager, workers: str) 
         assert client.delete(f"{IMAGES}/a/cat.png").json() == {"path": "a/cat.png"}
     assert saved["sha256"]
     log = manager.read("/run/stillroom.log")
-    assert "(openat2, O_TMPFILE, attributes, durable)" in log
+    assert "(openat2, O_TMPFILE, attributes, durable, " in log
     assert "made a token secret" not in log  # it came as a credential
     assert SECRET not in manager.read(f"/proc/{manager.shown('stillroom', 'MainPID')}/environ")
     status = manager.read(f"/proc/{manager.shown('stillroom', 'MainPID')}/status")

@@ -128,7 +128,9 @@ class DataDirectory:
             "openat2" if self.open_contained is open_by_kernel else "no openat2 (walks instead)",
             "O_TMPFILE" if self.has_nameless_files else "no O_TMPFILE (named staging files)",
             "attributes" if self.has_attributes else "no attributes (hashes are not kept)",
-            self._grouping if self.durable else "NOT durable (STILLROOM_DURABILITY=none)",
+            f"durable, {self._grouping}"
+            if self.durable
+            else "NOT durable (STILLROOM_DURABILITY=none)",
         ]
         return f"{self.root.absolute()} ({', '.join(capabilities)})"
 
