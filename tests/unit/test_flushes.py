@@ -115,9 +115,20 @@ def test_after_a_slow_flush_callers_flush_alone_for_a_minute(
 def test_a_filesystem_that_is_neither_ext4_nor_xfs_is_refused(calls: Calls) -> None:
     with Path("/proc/self/mountinfo").open("rb") as file:
         grouped = Flushes(file.fileno(), calls)
-        assert grouped.choose("auto", file.fileno()) == "no group commit"
+        assert grouped.choose("off", file.fileno()) == "no group commit"
         with pytest.raises(ConfigurationError, match="is on proc, not on ext4 or XFS"):
             grouped.choose("on", file.fileno())
+
+
+@pytest.mark.parametrize(("filesystem", "shares"), [("ext4", False), ("xfs", True)])
+def test_slow_flushes_are_shared_on_xfs_and_get_more_threads_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, *, shares: bool
+) -> None:
+    monkeypatch.setattr(flushes, "_filesystem", lambda _: filesystem)
+    monkeypatch.setattr(flushes, "_SLOW_S", 0)
+    data_directory = DataDirectory(tmp_path, group_commit="auto")
+    assert data_directory.has_slow_flushes
+    assert data_directory._flushes.groups is shares
 
 
 def test_a_kernel_that_loses_errors_of_syncfs_is_refused(

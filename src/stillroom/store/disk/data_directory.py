@@ -142,9 +142,9 @@ class DataDirectory:
         return self._state[_READ_ONLY_AT] != 0
 
     @property
-    def groups_flushes(self) -> bool:
-        """True if concurrent saves are flushed to the disk together."""
-        return self._flushes.groups
+    def has_slow_flushes(self) -> bool:
+        """True if a flush takes long, so that more threads than usual save faster."""
+        return self._flushes.are_slow
 
     def refuse_writes_if_read_only(self) -> None:
         """Raise `ReadOnly` if an fsync has failed in any running process."""

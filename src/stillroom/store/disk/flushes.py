@@ -30,8 +30,8 @@ _REPORTS_ERRORS_SINCE: Final = (5, 17)
 reports errors of writing, once to each open descriptor:
 https://man7.org/linux/man-pages/man2/sync.2.html"""
 
-_WORTHWHILE_S: Final = 0.001
-"""Time in seconds of the fastest fsync at the start from which `auto` groups flushes. Disks with
+_SLOW_S: Final = 0.001
+"""Time in seconds of the fastest fsync at the start from which a disk is slow. Disks with
 power-loss protection need less than this, even if some flushes of a busy machine take longer."""
 
 _REMEMBERED: Final = 9  # number of fsync calls whose median time is compared
@@ -77,6 +77,7 @@ class Flushes:
         self._seconds = collections.deque([0.0], maxlen=_REMEMBERED)
         self._paused_until = 0.0
         self.groups = False
+        self.are_slow = False  # many threads save faster, because most of them wait
 
     def choose(self, wanted: GroupCommit, fd: int) -> str:
         """Decide whether flushes are grouped, and return the decision in words.
@@ -84,10 +85,11 @@ class Flushes:
         The time of fsync is measured with `fd`, a new file. Raises `ConfigurationError` if `wanted`
         is `on` and the filesystem or the kernel does not allow it.
         """
-        refused = _unsupported(self._fd)
-        if wanted == "off" or (wanted == "auto" and refused):
+        if wanted == "off":
             return "no group commit"
-        if refused:
+        filesystem = _filesystem(self._fd)
+        refused = _unsupported(filesystem)
+        if wanted == "on" and refused:
             raise ConfigurationError(
                 f"STILLROOM_GROUP_COMMIT=on is not possible: {refused}. Set it to auto"
             )
@@ -100,7 +102,8 @@ class Flushes:
                 raise
             return "no group commit: the disk is full"
         fastest = min(self._seconds)
-        self.groups = wanted == "on" or fastest >= _WORTHWHILE_S
+        self.are_slow = wanted == "on" or fastest >= _SLOW_S
+        self.groups = wanted == "on" or (self.are_slow and filesystem == "xfs" and not refused)
         decided = "group commit" if self.groups else "no group commit"
         return f"{decided}: a flush takes {fastest * 1000:.1f} ms"
 
@@ -160,14 +163,13 @@ class Flushes:
         return seconds
 
 
-def _unsupported(fd: int) -> str:
+def _unsupported(filesystem: str) -> str:
     """Return why flushes on this filesystem cannot be grouped, or an empty text."""
     version = re.match(r"(\d+)\.(\d+)", platform.release())
     if version is None or (int(version[1]), int(version[2])) < _REPORTS_ERRORS_SINCE:
         return f"Linux {platform.release()} does not report all errors of syncfs; 5.17 does"
-    kind = _filesystem(fd)
-    if kind not in _FILESYSTEMS:
-        return f"the data directory is on {kind}, not on ext4 or XFS"
+    if filesystem not in _FILESYSTEMS:
+        return f"the data directory is on {filesystem}, not on ext4 or XFS"
     return ""
 
 

@@ -36,8 +36,8 @@ from stillroom.store.values import (
     StoredImage,
 )
 
-_THREADS: Final = 16  # most jobs are fsync calls, of which a disk can run 8 to 16 in parallel
-_GROUPED_THREADS: Final = 64  # most jobs wait for a flush that they share
+_THREADS: Final = 16  # enough where a flush is fast; more would only compete for the processor
+_SLOW_DISK_THREADS: Final = 64  # most of them wait for a flush that the kernel makes for all
 
 _DESCRIBED_AT_ONCE: Final = 256  # files that one job of a listing opens, in a few milliseconds
 _WALKED_AT_ONCE: Final = 1000  # folders that one job visits, in about ten milliseconds
@@ -70,8 +70,8 @@ class DiskImageStorage:
         self._publisher = Publisher(data_directory)
         self._folder_names = NO_CACHE  # a subclass may cache what is read from folders and files
         self._describe_file = describe_file
-        most = _GROUPED_THREADS if data_directory.groups_flushes else _THREADS
-        self._threads = DiskThreads(most)
+        slow = data_directory.has_slow_flushes
+        self._threads = DiskThreads(_SLOW_DISK_THREADS if slow else _THREADS)
         self.uploads = DiskUploads(
             data_directory, self._publisher, self._threads, changes, self.locate_now
         )

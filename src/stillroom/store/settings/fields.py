@@ -158,9 +158,9 @@ class Fields(BaseSettings):
     images: use it only for temporary data."""
 
     group_commit: Literal["auto", "on", "off"] = "auto"
-    """Let concurrent saves share flushes to the disk: `on`, `off`, or `auto` for disks on which a
-    flush takes a millisecond or more. It needs ext4 or XFS, and Linux 5.17. See
-    docs/performance.md#making-it-faster."""
+    """Save more images at once where a flush to the disk takes a millisecond or more (`auto`).
+    There, `auto` also lets them share flushes on XFS with Linux 5.17 or newer, and `on` on ext4 as
+    well; `off` does neither. See docs/performance.md#making-it-faster."""
 
     sweep_interval_seconds: float = Field(default=30, ge=0)
     """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
