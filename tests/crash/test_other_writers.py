@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ while True:
 """
 
 
+@contextlib.contextmanager
+def written_to(file: Path) -> Iterator[None]:
+    """Write 2 GB again and again, in another process. The first one has begun."""
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, file])
+    try:
+        until(lambda: file.exists() and file.stat().st_size > GIB, by=writer)
+        yield
+    finally:
+        writer.kill()
+        writer.wait()
+
+
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 async def test_saves_flush_alone_while_another_program_writes_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -53,10 +66,8 @@ async def test_saves_flush_alone_while_another_program_writes_much(
                 await save(storage, path)
                 saved.append(path)
 
-        others = disk.mount / "others"
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, others])
+        opened.enter_context(written_to(disk.mount / "others"))
         try:
-            until(lambda: others.exists() and others.stat().st_size > GIB, by=writer)
             await asyncio.gather(*map(save_until_a_shared_flush_was_slow, range(CLIENTS)))
             alone = calls["fsync_file", "ok"]
             await asyncio.gather(*(save(storage, f"after/{at}.png") for at in range(CLIENTS)))
@@ -64,6 +75,4 @@ async def test_saves_flush_alone_while_another_program_writes_much(
             for path in saved:
                 assert await read(storage, path)
         finally:
-            writer.kill()
-            writer.wait()
             await storage.close()
