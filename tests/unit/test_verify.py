@@ -33,6 +33,7 @@ class Broken:
 
     description = "broken"
     at_once = 3
+    trash_prefix = "trash/"
 
     def __init__(self, store: Inspection, bad: frozenset[str], *, gone: bool = False) -> None:
         self._store = store

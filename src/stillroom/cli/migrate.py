@@ -17,6 +17,7 @@ from stillroom.cli.exits import FAILED, STOPPED, code_of
 from stillroom.cli.options import DRY_RUN, PREFIX, RATE, flag, json_option, rows_config
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.paths import KeyPrefix
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from stillroom.maintenance.migration import Migration, Target
     from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
-    from stillroom.paths import KeyPrefix
     from stillroom.settings import AllSettings
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
@@ -109,6 +109,7 @@ class _Run:
     as_json: bool
     report: IO[str] | None = None
     row_stats: "TransferStats | None" = None
+    in_trash: int = 0  # files of the source that are not copied
     _lines: list[str] = field(default_factory=list)
 
     async def run(self) -> int:
@@ -175,6 +176,9 @@ class _Run:
                 await migration.find_extras()
         if len(self.prefixes) == 1:  # only some images are migrated, so rows are not
             return
+        if not rows_alone:
+            async for _ in migration.source.walk(KeyPrefix(migration.source.trash_prefix), ""):
+                self.in_trash += 1
         from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
         self.row_stats = TransferStats()
@@ -216,6 +220,12 @@ class _Run:
             f"{counted(stats.images, 'image')}: {dry}{counts or 'nothing to copy'}, "
             f"{size_text(stats.size)}{self._rows_summary()}{stopped}"
         )
+        if self.in_trash:
+            click.echo(
+                f"not copied: {counted(self.in_trash, 'file')} in the trash of the source; "
+                "restore there what you need, then run the same command again",
+                err=True,
+            )
 
     def _rows_summary(self) -> str:
         rows = self.row_stats
@@ -236,6 +246,7 @@ class _Run:
             "counts": stats.counts,
             "problems": [asdict(event) for event in stats.problems],
             "problems_left_out": stats.reported - len(stats.problems),
+            "not_copied_from_trash": self.in_trash,
             "rows": rows
             and {
                 "resources": rows.resources,

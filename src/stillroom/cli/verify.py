@@ -17,6 +17,7 @@ from stillroom.cli.exits import FAILED, STOPPED
 from stillroom.cli.options import DATA_DIR, PREFIX, RATE, flag, json_option, read_settings
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import ConfigurationError
+from stillroom.paths import KeyPrefix
 
 if TYPE_CHECKING:
     from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
@@ -43,21 +44,23 @@ def verify(
 ) -> None:
     """Verify stored images against their recorded SHA-256 and report discrepancies.
 
-    It works on a disk or a bucket, alongside running servers. The exit status is 0 if all is right,
-    1 if there are problems, 2 if it could not run, and 3 if it was stopped. To resume, run the
-    same command again.
+    Without a prefix, this includes the media library and the trash. It works on a disk or a bucket,
+    alongside running servers. The exit status is 0 if all is right, 1 if there are problems, 2 if
+    it could not run, and 3 if it was stopped. To resume, run the same command again.
     """
     from stillroom.assembly import opened_inspection
     from stillroom.maintenance.rate_limiter import RateLimiter
     from stillroom.maintenance.verify import Verification
 
     settings = read_settings(data_dir)
-    prefixes = key_prefixes(prefix)
+    images, *others = key_prefixes(prefix)
 
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
-            subject = f"{store.description}, {prefixes[0].text}"
+            subject = f"{store.description}, {images.text}"
+            trash = [] if prefix else [KeyPrefix(store.trash_prefix)]
+            prefixes = sorted([images, *others, *trash], key=lambda one: one.text)
             resume = _SavedProgress(settings.data_dir / ".stillroom/verify.json", subject)
             progress = resume.load(restart=restart)
             verification = Verification(

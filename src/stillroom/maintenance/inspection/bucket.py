@@ -16,6 +16,7 @@ from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.store.bucket.conditions import Conditions
 from stillroom.store.bucket.listing import is_image_entry, walk
 from stillroom.store.bucket.objects import fetch_facts, image_of
+from stillroom.store.bucket.uploads import BucketUploads
 from stillroom.store.values import StoredImage
 
 QUARANTINE: Final = "quarantine/"
@@ -31,6 +32,7 @@ class R2Inspection:
     """`Inspection` implemented for a bucket."""
 
     at_once = 8  # most images take less time to transfer than a round trip
+    trash_prefix = BucketUploads.trash_prefix
 
     def __init__(self, store: objectstore.ObjectStore, *, description: str) -> None:
         self.description = description

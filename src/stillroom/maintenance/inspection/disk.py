@@ -25,6 +25,7 @@ from stillroom.store.disk.openat2 import closing
 from stillroom.store.disk.publisher import Publisher
 from stillroom.store.disk.storage import DiskImageStorage
 from stillroom.store.disk.threads import DiskThreads
+from stillroom.store.disk.uploads import DiskUploads
 from stillroom.store.values import Condition, ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
@@ -36,6 +37,7 @@ class DiskInspection:
     """`Inspection` of a data directory, which acquires the shared lock, as a server does."""
 
     at_once = 2  # one image is hashed while the next is read
+    trash_prefix = DiskUploads.trash_prefix
 
     def __init__(self, data_directory: DataDirectory, known: Collection[str] = ()) -> None:
         self.description = f"disk {data_directory.root.absolute()}"

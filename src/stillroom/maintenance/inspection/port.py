@@ -33,6 +33,7 @@ class Inspection(Protocol):
 
     description: str  # one line that identifies the store, and never changes
     at_once: int  # number of images to read at the same time
+    trash_prefix: str  # prefix of the keys of deleted images, which can be restored
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Yield the keys after `after` that begin with `prefix`, and the unexpected files."""
