@@ -29,7 +29,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_first_start_makes_a_secret_and_says_how_to_mint_a_token(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+    with running(tmp_path, program=STILLROOM) as server:
         log = server.logged()
         assert "storage: DiskImageStorage at" in log
         assert "made a token secret in" in log
@@ -158,7 +158,10 @@ def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
 
 @pytest.mark.whole
 def test_two_workers_share_secret_images_and_locks(tmp_path: Path) -> None:
-    with running(tmp_path, "--workers", "2") as server, server.client() as client:
+    with (
+        running(tmp_path, "--workers", "2", program=STILLROOM) as server,
+        server.client() as client,
+    ):
         assert len(server.children()) == 2
 
         def create(number: int) -> int:
