@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -39,8 +40,37 @@ class ForkedServer(subprocess.Popen[bytes]):
         self.pid = pid
         self.returncode = None
         self.stdin = self.stdout = self.stderr = None
-        self._waitpid_lock = threading.Lock()
-        self._child_created = True
+        self._ending = os.pidfd_open(pid)  # readable when the process has ended
+        self._polling = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return the status if the process has ended, else None."""
+        with self._polling:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the process has ended, and return its status."""
+        if self.poll() is None:
+            ending = select.poll()
+            ending.register(self._ending)
+            if not ending.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        status = self.poll()
+        assert status is not None
+        return status
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def __del__(self) -> None:
+        """Close the descriptor. The test that started the process ends it."""
+        os.close(self._ending)
 
 
 def fork_server(
