@@ -31,7 +31,7 @@ def test_the_gradio_recipe_shows_images_of_any_kind_by_words_and_copies_none(
     tmp_path: Path,
 ) -> None:
     assert PYTHON.exists(), "Gradio is not here: make clients"
-    recipe = blocks("docs/recipes.md", "python")[4]
+    recipe = blocks("docs/recipes.md", "python")[2]
     assert 'prefix="generations/"' in recipe
     copies, port = tmp_path / "copies", free_port()
     environment = {

@@ -15,6 +15,9 @@ from stillroom.settings import AllSettings
 
 HAS_DATABASE: Final = importlib.util.find_spec("sqlalchemy") is not None  # `make core` has none
 
+LIBRARIES: Final = ("sqlalchemy", "alembic", "aiosqlite", "psycopg", "PIL")
+"""What an installation with the extra `store` lacks."""
+
 _PROGRAM: Final = """
 import contextlib, io, json, sys, traceback
 hidden, commands = json.loads(sys.argv[1])

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from core.apart import HAS_DATABASE, done, make_store
+from core.apart import HAS_DATABASE, LIBRARIES, done, make_store
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.assembly import features_off
 from stillroom.embed import Stillroom
 from stillroom.errors import ConfigurationError
 from stillroom.features.database.settings import DatabaseSettings
 
-LIBRARIES = ["sqlalchemy", "alembic", "aiosqlite", "psycopg", "PIL"]
 SUCH_AS = "such as `pip install '.[server]'` in a checkout (other ways: docs/installing.md)"
 POSTGRESQL = "postgresql://u:hidden@127.0.0.1:1/d"
 
