@@ -74,8 +74,8 @@ def test_a_link_to_a_name_with_quotation_marks_works(
     save(client, folder + name, picture(1))
     with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
         visitor.sign_in(server.token(), fragment(folder))
-        visitor.cells.first.click(modifiers=["Control"])
-        visitor.page.get_by_label("Selected images").get_by_role("button", name="Copy link").click()
+        visitor.cells.first.click()
+        visitor.viewer.get_by_role("button", name="Copy link").click()
         expect(visitor.text("It works for 24 hours.")).to_be_visible()
         link = visitor.page.evaluate("navigator.clipboard.readText()")
         assert httpx.get(link).content == picture(1)

@@ -67,7 +67,7 @@ def test_a_tile_opens_in_a_new_tab_and_this_one_stays_where_it_is(
 
 def test_a_tile_of_a_search_leads_back_to_it(remembered: Visit, folder: str) -> None:
     remembered.go(fragment(folder))
-    remembered.page.get_by_role("button", name="Newest first").click()
+    remembered.page.get_by_label("Sort").select_option("Newest first")
     expect(remembered.cells).to_have_count(4)
     address = urlsplit(remembered.cell("c.jpg").evaluate("cell => cell.href")).fragment
     assert parse_qs(address.partition("?")[2], keep_blank_values=True)["in"] == [folder]

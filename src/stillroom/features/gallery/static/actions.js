@@ -148,21 +148,26 @@ function tellRemoved(gone, all, why, told = toast) {
  * Delete images; answers those that are gone, and says why others are not.
  * @param {Api} api
  * @param {string[]} paths
- * @param {Work} work
+ * @param {Pick<Work, "stopped" | "tell">} work
  * @param {(text: string, ids: string[]) => void} undo offers to restore what is in the trash
+ * @param {(paths: string[]) => Promise<string[]>} choose which of some are still to be deleted
  */
-export async function removeAll(api, paths, work, undo) {
+export async function removeAll(api, paths, work, undo, choose = async (some) => some) {
   /** @type {string[]} */
   const gone = [];
   /** @type {string[]} */
   const trashed = [];
   /** @type {{ detail: string }[]} */
   const kept = [];
+  let spared = 0;
   try {
     for (let at = 0; at < paths.length; at += DELETED_AT_ONCE) {
-      const some = paths.slice(at, at + DELETED_AT_ONCE);
+      const piece = paths.slice(at, at + DELETED_AT_ONCE);
       work.tell(at, paths.length, "deleted");
       if (work.stopped) break;
+      const some = await choose(piece);
+      spared += withoutPosters(piece).length - withoutPosters(some).length;
+      if (!some.length) continue;
       const { results } = await api.post("storage/delete", { paths: some });
       for (const result of results) {
         if (!result.code || result.code === "not_found") gone.push(result.path);
@@ -174,7 +179,7 @@ export async function removeAll(api, paths, work, undo) {
     kept.push({ detail: error.message });
   }
   for (const path of gone) api.forget(path);
-  tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length, kept[0]?.detail ?? STOPPED,
+  tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length - spared, kept[0]?.detail ?? STOPPED,
     trashed.length ? (text) => undo(text, trashed) : toast);
   return gone;
 }

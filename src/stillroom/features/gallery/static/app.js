@@ -3,8 +3,10 @@
 import { by, complain, nameOf, say } from "./elements.js";
 import { Bar, showCrumbs } from "./bar.js";
 import { FileDrops } from "./drops.js";
+import { Filter } from "./filtering.js";
 import { Found } from "./finding.js";
 import { Grid } from "./grid.js";
+import { Keeping } from "./keeping.js";
 import { Folder, Library } from "./listing.js";
 import { Newcomers } from "./newcomers.js";
 import { Router, keyOf, pictureFragment } from "./router.js";
@@ -62,7 +64,10 @@ export class App {
       shape: () => shapeFor(this.grid.shape?.width ?? 256, "contain"),
       moved: (at) => this.router.go(this.addressOf(at), { replace: true }),
       closed: () => this.router.up(),
+      keys: () => this.keeping.keys,
     });
+    this.keeping = new Keeping(this);
+    this.filter = new Filter(this);
     this.uploads = new Uploads({
       api: () => this.session.api,
       mostBytes: Number(document.documentElement.dataset.maxUploadBytes),
@@ -105,6 +110,7 @@ export class App {
     this.router.place = null;
     this.visited.clear();
     this.libraryPictures?.close();
+    this.keeping.clear();
     this.viewer.close();
     /** @type {NodeListOf<HTMLDialogElement>} */
     const dialogs = document.querySelectorAll("dialog[open]");
@@ -154,6 +160,7 @@ export class App {
     this.pictures?.checked.clear();
     this.newcomers.reset();
     this.bar.show(wanted);
+    this.filter.show(wanted);
     showCrumbs(wanted);
     by("grid").setAttribute("aria-label", wanted.view === "library" ? "Images in the library" : "Images");
     by("grid").hidden = false;
@@ -179,16 +186,17 @@ export class App {
       remove: (/** @type {string[]} */ keys) => this.selection.remove(keys),
       undo: (/** @type {string} */ text, /** @type {string[]} */ ids) => offerUndo(this, text, ids),
       edit: (/** @type {string} */ id) => this.selection.editing.edit(id),
+      choice: (/** @type {Described} */ described) => this.keeping.buttons(described),
     };
     if (wanted.view === "library") {
       return new LibraryShelf(kept instanceof Library ? kept : new Library(api, wanted.search), libraryPictures, hooks);
     }
     if (wanted.search !== null) {
-      const found = kept instanceof Found ? kept : new Found(api, wanted.folder, wanted.search);
-      return new FolderShelf(found, pictures, hooks);
+      const found = kept instanceof Found ? kept : new Found(api, wanted.folder, wanted.search, wanted.sort);
+      return new FolderShelf(this.filter.over(found, wanted), pictures, hooks);
     }
     const folder = kept instanceof Folder ? kept : new Folder(api, wanted.folder);
-    return new FolderShelf(folder, pictures, hooks);
+    return new FolderShelf(this.filter.over(folder, wanted), pictures, hooks);
   }
 
   /**
@@ -260,6 +268,7 @@ export class App {
     const { at } = this.viewer;
     this.viewer.close();
     this.focusOn(at);
+    this.keeping.left();
   }
 
   /**

@@ -1,8 +1,11 @@
 // The bar at the top, and the keys that work anywhere: finding, theme, density, help.
 
+import { Browse } from "./browse.js";
 import { by, make, say } from "./elements.js";
-import { folderFragment, libraryFragment } from "./router.js";
+import { folderFragment, libraryFragment, withOnly } from "./router.js";
 import { RunLine } from "./runs.js";
+import { Share } from "./share.js";
+import { Sorting } from "./sorting.js";
 import { HAS_TRASH, Trash } from "./trash.js";
 
 const THEME = "stillroom.theme";
@@ -20,6 +23,9 @@ export class Bar {
     this.typing = undefined;
     this.isNewest = false;
     this.runLine = new RunLine(app);
+    this.sorting = new Sorting(this);
+    this.browse = new Browse(app);
+    this.share = new Share(app);
     this.listenToSearch();
     by("theme").onclick = () => this.nextTheme();
     by("theme").title = `Theme: ${themeName()}`;
@@ -34,17 +40,15 @@ export class Bar {
   /** @param {Place} place */
   show(place) {
     const { view, search } = place;
-    this.runLine.show(place);
+    for (const part of [this.runLine, this.sorting, this.browse, this.share]) part.show(place);
     const isLibrary = view === "library";
     by("tab-images").setAttribute("aria-current", isLibrary ? "false" : "page");
     by("tab-library").setAttribute("aria-current", isLibrary ? "page" : "false");
     by("upload").hidden = isLibrary || !this.app.session.may("storage:write");
-    by("newest").hidden = isLibrary;
     by("trash").hidden = !HAS_TRASH || !this.app.session.may("storage:read");
     if (document.activeElement !== by("search")) by("search").value = search ?? "";
     if (search === "") this.isNewest = true;
     if (search === null) this.isNewest = false;
-    by("newest").setAttribute("aria-pressed", String(search !== null));
   }
 
   listenToSearch() {
@@ -60,17 +64,20 @@ export class Bar {
       event.preventDefault();
       this.app.grid.focus();
     });
-    by("newest").onclick = () => {
-      by("search").value = "";
-      this.search(this.app.router.here.search === null ? "" : null);
-    };
   }
 
-  /** @param {string | null} text */
-  search(text) {
+  /**
+   * @param {string | null} text
+   * @param {string} [order] as now, if it is left out
+   */
+  search(text, order) {
     const { place } = this.app.router;
-    if (!this.app.shelf || !place || text === place.search) return;
-    const address = place.view === "library" ? libraryFragment(text) : folderFragment(place.folder, text);
+    if (!this.app.shelf || !place) return;
+    const sort = text === null ? "" : order ?? place.sort;
+    if (text === place.search && sort === place.sort) return;
+    const { view, folder } = place;
+    const only = order === undefined ? "" : place.only; // other words are looked for among all
+    const address = view === "library" ? libraryFragment(text) : withOnly(folderFragment(folder, text, sort), only);
     this.app.router.go(address, { replace: Boolean(place.search) });
   }
 
@@ -92,14 +99,17 @@ export class Bar {
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
-    const isTyped = event.target instanceof Element && event.target.closest("input, dialog");
+    const isTyped = event.target instanceof Element && event.target.closest("input, select, dialog");
+    const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !document.activeElement?.matches("input, textarea");
+    if (isUndo) [...by("toasts").querySelectorAll(".undo")].at(-1)?.click(); // the last one first
     if (!this.app.session.api || isTyped || event.altKey) return;
     if (event.ctrlKey || event.metaKey) {
-      if (event.key.toLowerCase() === "z") by("toasts").querySelector(".undo")?.click();
       if (event.key.toLowerCase() !== "a" || !this.app.grid.length) return;
       this.app.grid.choosing.chooseAll();
     } else if (event.key === "?") by("help").showModal();
+    else if (event.key === "c" && this.app.grid.selected.size) this.app.selection.compare();
     else if (event.key === "/" || event.key === "s") by("search").focus();
+    else if (event.key === "b") this.browse.open();
     else return;
     event.preventDefault();
   }

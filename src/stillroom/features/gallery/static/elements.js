@@ -82,14 +82,22 @@ function intoView(element) {
 }
 
 /**
- * Take a dialog out of the page; what is said in it meanwhile stays.
+ * Close a dialog; what is said in it stays in the page.
  * @param {HTMLDialogElement} dialog
  */
-export function dismiss(dialog) {
+export function shut(dialog) {
   dialog.close();
   const isSaying = dialog.contains(toasts);
   for (const one of [live, toasts]) if (dialog.contains(one)) intoView(one);
   if (isSaying && toasts.childElementCount) toasts.showPopover(); // moving has closed it
+}
+
+/**
+ * The same, and take it out of the page.
+ * @param {HTMLDialogElement} dialog
+ */
+export function dismiss(dialog) {
+  shut(dialog);
   dialog.remove();
 }
 
@@ -105,7 +113,8 @@ export function say(text) {
 }
 
 /**
- * A short message at the foot of the page: it goes by itself, but for a failure. `undo` adds a button.
+ * A short message at the foot of the page: it goes by itself, but for a failure. `undo` adds a button. Answers what
+ * takes it away.
  * @param {string} text
  * @param {boolean} failed
  * @param {(() => unknown) | null} undo
@@ -121,6 +130,7 @@ export function toast(text, failed = false, undo = null) {
   toasts.showPopover(); // above a dialog that was opened later, too
   if (!failed) setTimeout(away, undo ? UNDO_MS : 6000);
   say(text);
+  return away;
 }
 
 /**

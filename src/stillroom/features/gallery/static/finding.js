@@ -1,4 +1,4 @@
-// A search in a folder, the newest first: what was asked for, its pages, and what has come since.
+// A search in a folder, usually the newest first: what was asked for, its pages, and what has come since.
 
 import { videoOf } from "./elements.js";
 import { Pages, nameBelow } from "./listing.js";
@@ -14,11 +14,17 @@ export class Found extends Pages {
    * @param {Api} api
    * @param {string} folder
    * @param {string} search
+   * @param {string} sort "" for the newest first
    */
-  constructor(api, folder, search) {
-    const first = api.search({ q: search, prefix: folder, limit: A_PAGE });
+  constructor(api, folder, search, sort = "") {
+    const asked = { q: search, prefix: folder, limit: A_PAGE };
+    const first = api.search({ ...asked, ...(sort && { sort }) });
     super(api, first);
     this.first = first;
+    this.newest = api.search(asked);
+    /** @type {Set<string> | null} */
+    this.seen = null; // the newest when they were first counted, if the order is another one
+    this.isSorted = sort !== "";
     this.folder = folder;
     this.search = search;
     /** @type {Set<string>} */
@@ -57,9 +63,11 @@ export class Found extends Pages {
 
   /** How many have come since the first page was loaded; all of a page: at least so many. */
   async fresh() {
-    const { items } = await this.api.found(this.first, this.stop.signal);
-    const entries = await this.folded(items);
-    const at = entries.indexOf(this.items[0]);
+    const { items } = await this.api.found(this.newest, this.stop.signal);
+    if (this.sieve) this.sieve.found = null; // kept elsewhere meanwhile
+    const entries = await this.sieved(await this.folded(items));
+    if (this.isSorted) this.seen ??= new Set(entries);
+    const at = entries.findIndex((path) => (this.seen ? this.seen.has(path) : path === this.items[0]));
     return at < 0 ? entries.length : at;
   }
 

@@ -16,7 +16,7 @@ const MOST_WORDS = 30; // of a prompt, in a search for the same
  *   model: string | null, loras: Lora[] | null, width: number | null, height: number | null,
  *   derived_from: string[] | null, raw: Record<string, unknown> | null }} Generation
  * @typedef {Facts & { generation: Generation | null, ai_mark: string | null,
- *   expires_at?: string | null }} Metadata
+ *   expires_at?: string | null, derived_from?: string[] | null, derivatives?: number | null }} Metadata
  */
 
 /**

@@ -48,6 +48,8 @@ export class Pages {
     this.scrolledTo = 0;
     /** @type {Set<string>} */
     this.removed = new Set();
+    /** @type {import("./filtering.js").Sieve | null} */
+    this.sieve = null;
     this.stop = new AbortController();
   }
 
@@ -65,9 +67,16 @@ export class Pages {
   async load() {
     if (!this.next) return;
     const { entries, next } = await this.page(this.next);
-    this.items.push(...entries);
+    this.items.push(...await this.sieved(entries));
     this.next = next;
   }
+
+  /**
+   * What shows of a page.
+   * @param {any[]} entries
+   * @returns {Promise<Item[]>}
+   */
+  async sieved(entries) { return this.sieve ? /** @type {any} */ (this.sieve.pass(entries)) : entries; }
 
   /**
    * @param {URL} url
@@ -137,7 +146,8 @@ export class Folder extends Pages {
 
   async load() {
     // A bucket is asked a thousand names at a time, whatever the page: few and large is cheap.
-    if (this.length) this.next?.searchParams.set("limit", String(this.length > THEN ? LARGEST : THEN));
+    const isFar = this.sieve || this.length > THEN; // of what is sieved, a page may leave nothing
+    if (this.length || isFar) this.next?.searchParams.set("limit", String(isFar ? LARGEST : THEN));
     await super.load();
     for (const path of this.late.splice(0)) this.add(path);
     Object.assign(this, { items: withoutPosters(this.items) });
@@ -187,6 +197,7 @@ export class Folder extends Pages {
   add(path) {
     if (!path.startsWith(this.folder + this.begins) || this.holds(path)) return false;
     const entry = this.entryOf(path);
+    if (this.sieve?.keepsOut(entry)) return false;
     let at = this.items.findIndex((known) => compare(known, entry) > 0);
     if (at < 0) {
       if (!this.complete) {
@@ -201,6 +212,12 @@ export class Folder extends Pages {
     return true;
   }
 }
+
+/**
+ * Whether a resource has neither texts nor tags.
+ * @param {Resource} resource
+ */
+export const isBare = ({ tags, caption, alt_text: alt }) => !tags.length && caption === null && alt === null;
 
 /** @type {(path: string, folder: string) => string} */
 export const nameBelow = (path, folder) => path.slice(folder.length).replace(/\/$/, "");
@@ -248,8 +265,7 @@ export class Library extends Pages {
    */
   async removePoster(source) {
     const [other, poster] = await Promise.all([source, posterOf(source)].map((key) => this.from(key)));
-    const isBare = poster && !poster.tags.length && poster.caption === null && poster.alt_text === null;
-    if (!other && isBare) await this.api.delete(`media-resources/${poster.id}`);
+    if (!other && poster && isBare(poster)) await this.api.delete(`media-resources/${poster.id}`);
   }
 
   /**

@@ -130,15 +130,18 @@ export class Newcomers {
 
   /** @param {Folder} collection */
   async follow(collection) {
+    if (collection.sieve) collection.sieve.found = null; // kept elsewhere meanwhile
     const isCompared = await this.compare(collection);
     const known = await this.followed.get(collection) ?? await this.begin(collection);
     if (!known) return false;
     const { api, folder, begins, stop } = collection;
     const url = api.search({ prefix: folder + begins, saved_from: known.since, sort: "saved", limit: MOST_SAVED });
     const { items } = await api.found(url, stop.signal);
-    for (const { path, etag, modified } of items) {
-      const wasListed = Date.parse(modified) <= known.opened && collection.holds(path);
-      const isNew = !known.seen.has(etag + path) && !wasListed && await collection.isThere(path);
+    const news = items.filter(({ path, etag, modified }) => !known.seen.has(etag + path)
+      && (Date.parse(modified) > known.opened || !collection.holds(path))).map(({ path }) => path);
+    const shown = new Set(await collection.sieved(news));
+    for (const path of news) {
+      const isNew = shown.has(path) && await collection.isThere(path) && !this.app.keeping.leaving.has(path);
       if (this.app.shelf?.collection !== collection) return false;
       if (isNew) this.saved(path);
     }
@@ -156,6 +159,7 @@ export class Newcomers {
    */
   async compare(collection) {
     const { grid, viewer } = this.app;
+    if (collection.sieve) return true; // it shows a part of the listing
     if (viewer.isOpen || collection.under) return false;
     const { first, behind } = grid.range;
     const shown = collection.items.slice(first, behind);
@@ -173,14 +177,35 @@ export class Newcomers {
     return true;
   }
 
-  /** @param {string} path */
-  saved(path) {
+  /**
+   * @param {string} path
+   * @param {{ collection: Found, at: number } | null} place in a search, which does not say where it shows
+   */
+  saved(path, place = null) {
     this.app.pictures?.forget(path);
     const collection = this.app.shelf?.collection;
+    if (place && place.collection === collection) this.insert(place.collection, path, place.at);
     if (!(collection instanceof Folder)) return;
     const entry = collection.entryOf(path);
     const replaced = !entry.endsWith("/") && collection.indexOf(entry) >= 0;
-    if (collection.add(path) || replaced) this.refreshSoon();
+    if (collection.add(path) || replaced) this.follows(collection);
+  }
+
+  /**
+   * @param {Found} found
+   * @param {string} path
+   * @param {number} at
+   */
+  insert(found, path, at) {
+    if (found.indexOf(path) < 0) found.items.splice(at, 0, path);
+    this.follows(found);
+  }
+
+  /** @param {Found | Folder} collection */
+  follows(collection) {
+    const { viewer } = this.app;
+    if (viewer.described) viewer.at = collection.indexOf(viewer.described.key); // the next key counts from it
+    this.refreshSoon();
   }
 
   /** Many small files are saved in a second: the grid follows a few times in it, but never during a click. */
@@ -201,7 +226,6 @@ export class Newcomers {
     if (!shelf) return;
     by("grid").hidden = !shelf.length;
     grid.refresh();
-    if (viewer.described) viewer.at = shelf.collection.indexOf(viewer.described.key);
     states.show();
     if (!viewer.isOpen) say(by("told").textContent);
   }

@@ -4,15 +4,29 @@ import { folderOf } from "./elements.js";
 
 /**
  * @typedef {{ view: "folder" | "library", folder: string, picture: string | null,
- *   search: string | null }} Place
+ *   search: string | null, sort: string, only: string }} Place `sort` is "" for the usual order, `only` is "kept",
+ *   "unkept" or ""
  */
 
 /** @param {string} path */
 export const fragment = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
 
-/** @type {(folder: string, search?: string | null) => string} */
-export const folderFragment = (folder, search = null) =>
-  fragment(folder) + (search === null ? "" : `?${new URLSearchParams({ search })}`);
+/** @type {(folder: string, search?: string | null, sort?: string) => string} */
+export const folderFragment = (folder, search = null, sort = "") =>
+  fragment(folder) + (search === null ? "" : `?${new URLSearchParams({ search, ...(sort && { sort }) })}`);
+
+/**
+ * An address with kept pictures only, or without them.
+ * @param {string} address
+ * @param {string} only
+ */
+export function withOnly(address, only) {
+  const [place, query] = address.split("?");
+  const asked = new URLSearchParams(query);
+  asked.delete("only");
+  if (only) asked.set("only", only);
+  return asked.size ? `${place}?${asked}` : place;
+}
 
 /** @type {(search: string | null, id?: string | null) => string} */
 export const libraryFragment = (search, id = null) => {
@@ -27,16 +41,17 @@ export const libraryFragment = (search, id = null) => {
  */
 export const pictureFragment = ({ key, resource }, place) => {
   if (resource) return libraryFragment(place?.search ?? null, key);
-  if (!place || place.search === null) return fragment(key);
-  return `${fragment(key)}?${new URLSearchParams({ search: place.search, in: place.folder })}`;
+  if (!place || place.search === null) return withOnly(fragment(key), place?.only ?? "");
+  const { search, sort, folder, only } = place;
+  return withOnly(`${fragment(key)}?${new URLSearchParams({ search, ...(sort && { sort }), in: folder })}`, only);
 };
 
 /**
  * One for each folder, search, and the library with each of its searches.
  * @param {Place} place
  */
-export const keyOf = ({ view, folder, search }) =>
-  JSON.stringify(view === "library" ? [view, search] : [view, folder, search]);
+export const keyOf = ({ view, folder, search, sort, only }) =>
+  JSON.stringify(view === "library" ? [view, search] : [view, folder, search, sort, only]);
 
 export class Router {
   /**
@@ -76,16 +91,17 @@ export class Router {
 
   /** From a picture to its place. */
   up() {
-    const { view, folder, search } = this.here;
+    const { view, folder, search, sort, only } = this.here;
+    const address = view === "library" ? libraryFragment(search) : withOnly(folderFragment(folder, search, sort), only);
     if (history.state?.inside) history.back();
-    else this.go(view === "library" ? libraryFragment(search) : folderFragment(folder, search), { replace: true });
+    else this.go(address, { replace: true });
   }
 
   /** Whether this is the place that we are at, perhaps with another picture. */
   isHere(/** @type {Place} */ wanted) {
     const { place } = this;
-    if (!place || wanted.view !== place.view || wanted.search !== place.search) return false;
-    return wanted.view === "library" || wanted.folder === place.folder;
+    if (!place || wanted.view !== place.view || wanted.search !== place.search || wanted.only !== place.only) return false;
+    return wanted.view === "library" || (wanted.folder === place.folder && wanted.sort === place.sort);
   }
 
   /**
@@ -96,10 +112,12 @@ export class Router {
     const [address, query = ""] = location.hash.slice(1).split("?");
     const asked = new URLSearchParams(query);
     const search = asked.get("search");
+    const sort = search === null ? "" : asked.get("sort") ?? "";
+    const only = /^(?:un)?kept$/.exec(asked.get("only") ?? "")?.[0] ?? "";
     /** @type {(picture: string | null) => Place} */
-    const inLibrary = (picture) => ({ view: "library", folder: "", picture, search: search || null });
+    const inLibrary = (picture) => ({ view: "library", folder: "", picture, search: search || null, sort: "", only: "" });
     /** @type {(folder: string, picture?: string | null) => Place} */
-    const inFolder = (folder, picture = null) => ({ view: "folder", folder, picture, search });
+    const inFolder = (folder, picture = null) => ({ view: "folder", folder, picture, search, sort, only });
     try {
       if (address === "library") return inLibrary(null);
       if (address.startsWith("library/")) return inLibrary(address.slice(8));

@@ -41,7 +41,7 @@ export const runsIn = (api, folder, limit) =>
 export async function runAround(api, folder) {
   for (let at = folder; at; at = folderOf(at)) {
     const run = await runAt(api, at).catch((error) => {
-      if (error.status === 403) return null; // above the token's folder
+      if (error.status === 403 || error.status === 404) return null; // above the token's folder, or there are no runs
       throw error;
     });
     if (run) return run;

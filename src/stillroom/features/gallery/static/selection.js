@@ -1,13 +1,13 @@
 // What can be done with the pictures that are chosen: the bar at the foot, and what its buttons do.
 
-import { copyLink, copyResourceLink, download, downloadZip, keepAll } from "./actions.js";
-import { ask, button, by, complain, count, make, nameOf, say, toast, withoutPosters } from "./elements.js";
+import { copyResourceLink, download, downloadZip, keepAll } from "./actions.js";
+import { ask, button, by, complain, count, folderOf, make, nameOf, say, toast, withoutPosters } from "./elements.js";
+import { Comparison, LEAST, MOST } from "./comparing.js";
 import { Editing } from "./editing.js";
 import { lossIn } from "./kept.js";
-import { Library } from "./listing.js";
 import { Moving } from "./moving.js";
 import { pictureFragment } from "./router.js";
-import { grace, removeRuns } from "./runs.js";
+import { grace, removeRuns, runAround } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { tagMany } from "./tags.js";
 import { offerUndo } from "./trash.js";
@@ -15,7 +15,7 @@ import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work } from "./work.js";
 
 const MOST_DOWNLOADS = 20;
-const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
+export const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
 
 /**
  * The images outside of runs, which the library does not protect.
@@ -49,7 +49,7 @@ export class Selection {
     const told = `${chosen.toLocaleString()} selected`;
     const view = router.place?.view;
     const [first] = grid.selected;
-    const kind = chosen > 1 ? "many" : isFolder(first) ? "folder" : "image";
+    const kind = chosen > 1 ? (this.areComparable ? "few" : "many") : isFolder(first) ? "folder" : "image";
     if (bar.childElementCount && !hadFocus) say(told);
     if (bar.childElementCount && bar.dataset.view === view && bar.dataset.kind === kind) {
       bar.firstElementChild.textContent = told;
@@ -67,7 +67,8 @@ export class Selection {
     const keys = () => [...grid.selected];
     const [one] = grid.selected.size === 1 ? keys() : [];
     return [
-      one && !isFolder(one) ? button("Copy link", "link", () => copyLink(shelf.api, one)) : null,
+      button("Share", "share", () => this.app.bar.share.open(keys())),
+      this.areComparable ? this.comparer() : null,
       button("Download", "down", () => this.download(keys())),
       session.may("media") ? button("Add to library", "keep", () => this.keep(keys())) : null,
       one && mayMove ? button("Rename", "edit", () => this.moving.rename(one)) : null,
@@ -87,11 +88,29 @@ export class Selection {
       isOne ? button("Copy link", "link", () => copyResourceLink(shelf.api, chosen()[0])) : null,
       button("Download", "down", () => (grid.selected.size > MOST_DOWNLOADS ? zip() : shelf.download(chosen()))),
       isOne ? null : button("ZIP", "down", zip),
+      this.areComparable ? this.comparer() : null,
       isOne ? button("Edit", "edit", () => this.editing.edit(chosen()[0].id))
         : button("Tags", "edit", () => tagMany(shelf.api, chosen(), (resource) => this.editing.follow(resource))),
       button("Delete", "bin", () => this.remove([...grid.selected]), { kind: "danger" }),
       button("Clear selection", "close", () => grid.choosing.chooseNone(), { quiet: true }),
     ].filter((made) => made !== null);
+  }
+
+  get areComparable() {
+    const keys = [...this.app.grid.selected];
+    return keys.length >= LEAST && keys.length <= MOST && !keys.some(isFolder);
+  }
+
+  comparer() {
+    const made = button("Compare", "compare", () => this.compare());
+    made.setAttribute("aria-keyshortcuts", "c");
+    return made;
+  }
+
+  compare() {
+    const { grid, shown } = this.app;
+    if (!this.areComparable) toast(`Select ${LEAST} to ${MOST} images to compare them.`);
+    else new Comparison(shown, [...grid.selected].map((key) => grid.describe(shown.collection.indexOf(key)))).open();
   }
 
   /**
@@ -140,8 +159,8 @@ export class Selection {
       ],
     );
     if (!answer) return;
-    await keepAll(api, paths, answer === "move");
-    for (const [key, known] of this.app.visited) if (known instanceof Library) this.app.visited.delete(key);
+    await this.app.keeping.send(() => keepAll(api, paths, answer === "move"));
+    this.app.keeping.forgetPlaces();
     for (const path of paths) this.app.pictures?.kept.forget(path);
     for (const cell of this.app.grid.cells.values()) if (this.app.shelf) cell.tellKept(this.app.shelf);
     this.app.grid.choosing.chooseNone();
@@ -161,6 +180,16 @@ export class Selection {
     const gone = new Set(await this.removeTrees(from, trees, work));
     work.close();
     const left = trees.filter(({ paths }) => paths.every((path) => gone.has(path))).map(({ key }) => key);
+    this.leaveOut(collection, [...gone], left);
+  }
+
+  /**
+   * No place shows these any more.
+   * @param {Collection} collection where they were deleted
+   * @param {string[]} gone
+   * @param {string[]} left its entries among them
+   */
+  leaveOut(collection, gone, left = gone) {
     for (const known of this.app.visited.values()) if (known !== collection) known.remove([...gone, ...left]);
     if (this.app.shelf?.collection === collection) this.follow(collection, left);
   }
@@ -226,12 +255,14 @@ export class Selection {
     const names = trees.slice(0, 5).map((tree) => make("li", { dir: "auto" }, nameOfTree(tree)));
     if (trees.length > 5) names.push(make("li", {}, `and ${(trees.length - 5).toLocaleString()} more`));
     const runs = trees.flatMap((tree) => tree.runs);
+    const isOne = trees.length === 1 && shelf instanceof FolderShelf;
+    const run = isOne ? await runAround(shelf.api, folderOf(trees[0].key)).catch(() => null) : this.app.bar.runLine.run;
     const warning = runs.length
       ? `${count(runs.length, "published run")} included, whose images go ${grace()}. Until then, what is added to the library or saved again stays.`
       : shelf.warning;
     const answer = await ask(
       `Delete ${count(amountOf(trees), "image")}${shelf.where}?`,
-      [make("ul", {}, ...names), this.app.bar.runLine.run && !runs.length ? make("p", {}, PART_OF_RUN) : null, ...loss, make("p", {}, warning)].filter((one) => one !== null),
+      [make("ul", {}, ...names), run && !runs.length ? make("p", {}, PART_OF_RUN) : null, ...loss, make("p", {}, warning)].filter((one) => one !== null),
       [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
     );
     return answer === "delete";
@@ -242,10 +273,16 @@ export class Selection {
    * @param {Collection} collection
    * @param {number} at
    */
-  showNext(collection, at) {
+  async showNext(collection, at) {
+    const { router } = this.app;
+    const { picture } = router.here;
+    while (collection.length <= at && !collection.complete) {
+      try { await collection.more(); } catch (/** @type {any} */ error) { complain(error.message); break; }
+    }
+    if (this.app.shelf?.collection !== collection || router.place?.picture !== picture) return;
     const next = Math.min(at, collection.length - 1);
     if (next >= 0 && !collection.describe(next).isFolder) {
-      this.app.router.go(pictureFragment(collection.describe(next), this.app.router.place), { replace: true });
-    } else this.app.router.up();
+      router.go(pictureFragment(collection.describe(next), router.place), { replace: true });
+    } else router.up();
   }
 }

@@ -65,6 +65,15 @@ export class Session {
     return prefix && !prefix.endsWith("/") ? `${prefix}/` : prefix;
   }
 
+  /**
+   * Work that is left out after this session has ended.
+   * @param {() => unknown} work
+   */
+  during(work) {
+    const { api } = this;
+    return () => (this.api === api ? work() : null);
+  }
+
   signOut(notice = "") {
     for (const one of KEPT_IN) if (one.getItem(TOKEN) === this.api?.token) one.removeItem(TOKEN);
     this.api = null;

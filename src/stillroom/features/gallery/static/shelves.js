@@ -6,6 +6,7 @@ import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, MISSING, dimensions, when } from "./details.js";
 import { clock, posterAt } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
+import { withLineage } from "./lineage.js";
 import { libraryFragment } from "./router.js";
 import { linkTags } from "./tags.js";
 import { HAS_TRASH, STAY } from "./trash.js";
@@ -14,7 +15,8 @@ const FOR_GOOD = "This can't be undone.";
 
 /**
  * @typedef {{ may: (scope: string) => boolean, seesLibrary: () => boolean, keep: (paths: string[]) => void,
- *   remove: (paths: string[]) => void, undo: (text: string, ids: string[]) => void, edit: (id: string) => void }} Hooks
+ *   remove: (paths: string[]) => void, undo: (text: string, ids: string[]) => void, edit: (id: string) => void,
+ *   choice: (described: Described) => HTMLElement }} Hooks
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
 
@@ -125,13 +127,14 @@ export class FolderShelf extends Shelf {
 
   /**
    * @param {Described} described
+   * @param {boolean} hasLinks
    * @returns {Promise<Row[]>}
    */
-  async facts({ key }) {
+  async facts({ key }, hasLinks = true) {
     const facts = await this.api.metadata(key);
     if (!facts) return [["", MISSING]];
     return [
-      ...rowsOf(facts.generation),
+      ...(hasLinks ? withLineage(rowsOf(facts.generation), this, facts) : rowsOf(facts.generation)),
       ...alikeOf(facts.generation),
       ...markOf(facts.ai_mark),
       ["Size", exactSize(facts.size)],
@@ -151,7 +154,9 @@ export class FolderShelf extends Shelf {
     return [
       button("Copy link", "link", () => copyLink(this.api, described.key), { quiet: true }),
       button("Download", "down", () => download(this.api, [described.key]), { quiet: true }),
-      may("media") ? button("Add to library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
+      may("media") && !this.hooks.seesLibrary()
+        ? button("Add to library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
+      this.hooks.choice(described),
       this.mayRemove ? this.removal(described) : null,
     ].filter((one) => one !== null);
   }
@@ -165,8 +170,9 @@ export class FolderShelf extends Shelf {
   /**
    * @param {string[]} keys
    * @param {Work} work
+   * @param {(paths: string[]) => Promise<string[]>} [choose]
    */
-  removeAll(keys, work) { return removeAll(this.api, keys, work, this.hooks.undo); }
+  removeAll(keys, work, choose) { return removeAll(this.api, keys, work, this.hooks.undo, choose); }
 }
 
 /**

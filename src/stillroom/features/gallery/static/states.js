@@ -3,7 +3,7 @@
 import { UNREACHABLE } from "./api.js";
 import { button, by, icon, make, say } from "./elements.js";
 import { Folder, Library } from "./listing.js";
-import { folderFragment, fragment, libraryFragment } from "./router.js";
+import { folderFragment, fragment, libraryFragment, withOnly } from "./router.js";
 
 const RETRIED_AFTER_S = 5;
 const EMPTY = "Nothing here yet";
@@ -56,6 +56,12 @@ export class States {
   of(collection) {
     if (this.failure) return this.ofFailure(this.failure);
     if (!collection.complete) return []; // on its way; nothing that would flash
+    if (collection.sieve) {
+      const [title, text] = collection.sieve.only === "kept"
+        ? ["Nothing is kept here", "Open a picture and press k to keep it."]
+        : ["Nothing else is here", "All images here are kept."];
+      return state("keep", title, [text], link("Show all images", withOnly(location.hash, "")));
+    }
     if (!(collection instanceof Folder) && collection.search?.trim()) {
       const home = this.app.session.folder;
       const isBelow = !(collection instanceof Library) && collection.folder !== home;

@@ -26,11 +26,17 @@ export const STAY = `They stay in the trash for ${duration(TRASH_S)}.`;
  * @param {string[]} ids in the trash
  * @param {boolean} areRuns
  */
-export function offerUndo(app, text, ids, areRuns = false) {
-  toast(text, false, async () => {
-    const { api } = app.session;
-    if (api) tellRestored(await restore(app, api, ids, areRuns));
-  });
+export const offerUndo = (app, text, ids, areRuns = false) => toast(text, false, () => putBack(app, ids, areRuns));
+
+/**
+ * Restore what was just deleted.
+ * @param {App} app
+ * @param {string[]} ids
+ * @param {boolean} areRuns
+ */
+export async function putBack(app, ids, areRuns = false) {
+  const { api } = app.session;
+  return api ? tellRestored(await restore(app, api, ids, areRuns)) : false;
 }
 
 /**
@@ -74,6 +80,7 @@ function tellRestored(results) {
   const refused = results.filter(({ code }) => code);
   if (refused.length) complain(`${count(refused.length, "item")} not restored: ${refused[0].detail}`);
   else toast(`${count(results.length, "item")} restored.`);
+  return !refused.length;
 }
 
 /** The list of what is in the trash, newest first. */

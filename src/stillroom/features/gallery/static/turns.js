@@ -3,6 +3,7 @@
 import { refusalOf } from "./api.js";
 
 const AT_ONCE = 60; // reads, as many a server takes
+const MOST = 4; // requests under way
 const LONGEST = 2048;
 const TOO_LARGE = 413;
 
@@ -41,6 +42,7 @@ export class Batch {
     this.api = api;
     /** @type {Waiter[]} */
     this.waiting = [];
+    this.turns = new Turns(MOST);
   }
 
   /**
@@ -59,7 +61,10 @@ export class Batch {
   }
 
   sendAll() {
-    while (this.waiting.length) this.send(this.waiting.splice(0, AT_ONCE));
+    while (this.waiting.length) {
+      const some = this.waiting.splice(0, AT_ONCE);
+      this.turns.take(() => this.send(some));
+    }
   }
 
   /** @param {Waiter[]} reads */

@@ -1,7 +1,7 @@
 // One picture, as large as the window: its place is kept while it loads, and it can be looked into.
 
 import { DIMENSIONS, Details, MISSING, dimensions } from "./details.js";
-import { button, by, complain, make, say } from "./elements.js";
+import { button, by, complain, make, say, shut } from "./elements.js";
 import { end, measuresOf, player, toggle } from "./films.js";
 import { Zoom } from "./zoom.js";
 
@@ -10,7 +10,7 @@ const OF_CONTROLS = new Set(["ArrowLeft", "ArrowRight", "Home", "End"]); // and 
 
 /**
  * @typedef {{ shelf: () => Shelf, shape: () => Shape, moved: (at: number) => void,
- *   closed: () => void }} Hooks
+ *   closed: () => void, keys: () => Record<string, () => unknown> }} Hooks
  */
 
 export class Viewer {
@@ -86,7 +86,7 @@ export class Viewer {
     this.ahead = [];
     this.zoom.pointers.clear();
     this.clear();
-    this.dialog.close();
+    shut(this.dialog);
   }
 
   clear() {
@@ -273,7 +273,7 @@ export class Viewer {
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || (event.repeat && event.key in this.hooks.keys())) return;
     /** @type {Record<string, () => unknown>} */
     const keys = {
       ArrowLeft: () => this.move(-1),
@@ -286,6 +286,7 @@ export class Viewer {
       0: () => this.zoom.to(1),
       1: () => this.zoom.to(this.zoom.actual),
       i: () => this.details.toggle(this.hooks.shelf()),
+      ...this.hooks.keys(),
       "?": () => by("help").showModal(),
       Delete: () => this.described && this.hooks.shelf().remove(this.described),
     };
