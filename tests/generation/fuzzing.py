@@ -23,11 +23,11 @@ from generation import hostile_files as hostile
 from generation.comfy_graphs import GRAPHS
 from generation.corpus import corpus
 from generation.effort import MOST_MEMORY, Unbounded, effort_of, memory_of, parses_of, some_of_it
+from generation.whole import find_in
 from pictures import picture, srgb_profile
 from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.formats.file_parts import BrokenHeader, MoreNeeded
 from stillroom.formats.work_budget import TooMuchWork
-from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.store import content_type
 

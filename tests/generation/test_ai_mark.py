@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from generation import carriers as at
-from stillroom.generation.reading import MAX_BYTES, by_reading, find_in, find_mark
+from generation.whole import find_in
+from stillroom.generation.reading import MAX_BYTES, by_reading, find_mark
 from stillroom.wire.generation import AiMark
 
 SIGNED = Path(__file__).parent / "signed"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from generation.corpus import corpus
-from stillroom.generation.reading import Found, find_in
+from generation.whole import find_in
+from stillroom.generation.reading import Found
 
 CORPUS = corpus()
 

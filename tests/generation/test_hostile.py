@@ -12,16 +12,10 @@ import pytest
 from generation import carriers as at
 from generation.comfy_graphs import UNTOLD, Made, basic
 from generation.corpus import corpus
+from generation.whole import find_in
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.reading import (
-    MAX_BYTES,
-    Found,
-    find,
-    find_by_reading,
-    find_in,
-    interpret,
-)
+from stillroom.generation.reading import MAX_BYTES, Found, find, find_by_reading, interpret
 
 PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 8x6"
 

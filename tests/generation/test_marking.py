@@ -9,10 +9,10 @@ from PIL import Image
 
 from generation import carriers as at
 from generation.test_writing import FACTS, XMP, facts_in, pixels
+from generation.whole import find_in
 from services.exiftool import read_by_exiftool
 from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.generation.carriers.xmp import TRAINED
-from stillroom.generation.reading import find_in
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
 

@@ -7,9 +7,10 @@ import pytest
 
 from generation import carriers as at
 from generation.comfy_graphs import basic, node, with_loras
+from generation.whole import find_in
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import generation_of
-from stillroom.generation.reading import find_in, interpret
+from stillroom.generation.reading import interpret
 from stillroom.wire.generation import Generation, Lora
 
 END = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768"

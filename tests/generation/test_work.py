@@ -14,13 +14,14 @@ from generation.effort import MOST_MEMORY, effort_of, memory_of, parses_of, some
 from generation.fuzzing import KEPT, Fuzzer
 from generation.hostile_files import HOSTILE, many_savers
 from generation.made_files import files, graphs
+from generation.whole import find_in
 from in_memory import OpenedBytes
 from stillroom.errors import UnsupportedMedia
 from stillroom.features.library.headers.probe import probe
 from stillroom.formats.file_parts import FileParts
 from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation import reading
-from stillroom.generation.reading import by_reading, exceeded_reports, find, find_in
+from stillroom.generation.reading import by_reading, exceeded_reports, find
 from stillroom.generation.writing.mark import with_ai_mark
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from generation import carriers as at
+from generation.whole import find_in
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.generation.reading import find_in
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.wire.generation import Generation, Lora

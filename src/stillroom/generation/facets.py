@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args
 
-from stillroom.generation.facts import MAX_SEED
+from stillroom.generation.facts import MAX_SEED, clean_text
+from stillroom.generation.origins import canonical
 from stillroom.wire.generation import AiMark
 
 if TYPE_CHECKING:  # the parsers take long to import
@@ -23,11 +24,11 @@ class Facet:
     """Search filter on one generation parameter of images.
 
     `matches` is the kind of comparison: `words` (words and phrases), `name` (consecutive words of a
-    name), `exact` (the complete text, ignoring case) or `number` (an integer).
+    name), `exact` (the complete text, ignoring case), `number` or `origin` (a path or a SHA-256).
     """
 
     name: str  # a field of `Generation`, except for `lora` and `ai_mark`
-    matches: Literal["words", "name", "exact", "number"]
+    matches: Literal["words", "name", "exact", "number", "origin"]
     description: str  # for the HTTP API
     help: str = ""  # for the command line, if it differs from `description`
     letter: str = ""  # prefix of names in the search index; must not change or be hexadecimal
@@ -36,14 +37,14 @@ class Facet:
     @property
     def is_exact(self) -> bool:
         """True if the filter compares complete values instead of words."""
-        return self.matches in ("exact", "number")
+        return self.matches in ("exact", "number", "origin")
 
     def check(self, text: str) -> str:
-        """Return a value without leading zeros, or raise ValueError if it is invalid."""
+        """Return a value in its usual form, or raise ValueError if it is invalid."""
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         if self.matches != "number":
-            return text
+            return canonical(clean_text(text)) if self.matches == "origin" else text
         if not (_DIGITS.fullmatch(text) and int(text) <= MAX_SEED):
             raise ValueError(f"must be a whole number from 0 to {MAX_SEED}")
         return str(int(text))
@@ -53,6 +54,8 @@ class Facet:
         facts = found.generation
         if self.name == "lora":
             return [lora.name for lora in (facts and facts.loras) or ()]
+        if self.matches == "origin":
+            return (facts and facts.derived_from) or ()
         value = getattr(found if self.name == "ai_mark" else facts, self.name, None)
         return [] if value is None else [str(value)]
 
@@ -73,6 +76,7 @@ FACETS: Final[Mapping[str, Facet]] = {
             "Complete name of the tool, such as ComfyUI.",
         ),
         Facet("ai_mark", "exact", "AI mark of the image.", choices=get_args(AiMark)),
+        Facet("derived_from", "origin", "Path or SHA-256 of an image from which it was made."),
     )
 }  # fmt: skip
 """Search filters by name, in the order of the documentation."""
@@ -89,6 +93,7 @@ class FactsFilters(TypedDict, total=False):
         seed: Seed from 0 to 2**64 - 1.
         tool: Complete name of the tool, in upper or lower case.
         ai_mark: AI mark; `none` matches images without a mark.
+        derived_from: Path or SHA-256 of an image from which the image was made.
     """
 
     prompt: str
@@ -98,3 +103,4 @@ class FactsFilters(TypedDict, total=False):
     seed: int
     tool: str
     ai_mark: AiMark
+    derived_from: str

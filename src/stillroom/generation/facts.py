@@ -18,6 +18,9 @@ _MAX_DIGITS: Final = 20
 MAX_ITEMS: Final = 100
 """Maximum number of LoRAs or origins."""
 
+MAX_ORIGIN: Final = 1024
+"""Maximum number of characters of an origin. No path is longer."""
+
 _MAX_VALUES: Final = 200_000
 """Maximum number of values in a JSON text, which take 50 ms. A ComfyUI graph may have 20,000."""
 
@@ -47,9 +50,13 @@ def generation_of(values: Mapping[str, Any]) -> Generation:
     return Generation(
         **{field: parse(values.get(field)) for field, parse in parsers.items()},
         loras=None if loras is None else _loras_of(pairs),
-        derived_from=None if origins is None else tuple(map(clean_text, origins)),
+        derived_from=None if origins is None else _origins_in(origins),
         raw=raw,
     )
+
+
+def _origins_in(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(clean_text(text) for text in texts if len(text) <= MAX_ORIGIN)
 
 
 Names = Mapping[str, str | tuple[str, ...]]

@@ -90,14 +90,6 @@ def find_mark(parts: FileParts) -> AiMark | None:
     return mark_of(gather_all(parts))
 
 
-def find_in(data: bytes) -> Found:
-    """Find the generation parameters and the AI mark in a file, or in its first bytes."""
-    try:
-        return find(FileParts.whole(data))
-    except TooMuchWork:
-        return UNKNOWN
-
-
 def gather_all(parts: FileParts) -> list[Entries]:
     """Return the texts that each metadata reader finds. Raise MoreNeeded or TooMuchWork."""
     return [_gather(reader, parts) for reader in _readers(parts)]

@@ -5,9 +5,11 @@ save images, only parameters that are the same for all of them are returned.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from stillroom.generation.facts import MAX_SEED, lora, name, number, text, whole
+from stillroom.generation.origins import origins_of
 from stillroom.generation.tools.comfy_graph import MAX_DEPTH, Graph, Node
 from stillroom.wire.generation import NAMES, Generation, Lora
 
@@ -16,6 +18,8 @@ _SAVER: Final = (
     ("image", "sav"),
 )
 _PREVIEW: Final = (("preview", "image"), ("image", "preview"))
+_MAX_SAVERS: Final = 50  # whose origins are searched
+_LOADER: Final = (("load", "image"), ("image", "load"))
 """Pairs of words: a class name matches if it contains both words in this order."""
 
 _PICTURES: Final = ("images", "image")
@@ -49,8 +53,8 @@ _MAX_LORAS: Final = 50
 
 def walk(graph: Graph) -> Generation:
     """Return the generation parameters of the image that was made by running a graph."""
-    walker = _Walk(graph)
-    samplers = dict.fromkeys(walker.nearest_sampler(node, _PICTURES) for node in _savers(graph))
+    walker, savers = _Walk(graph), _savers(graph)
+    samplers = dict.fromkeys(walker.nearest_sampler(node, _PICTURES) for node in savers)
     found = [Generation() if sampler is None else walker.facts(sampler) for sampler in samplers]
     first, *others = found or [Generation()]
     shared = (
@@ -58,7 +62,10 @@ def walk(graph: Graph) -> Generation:
         for field in NAMES
         if all(getattr(other, field) == getattr(first, field) for other in others)
     )
-    return Generation(**{field: getattr(first, field) for field in shared})
+    # Each search visits the whole graph, and the prompt needs the rest of the work budget.
+    origins = {walker.origins(node) for node in savers} if len(savers) <= _MAX_SAVERS else {None}
+    made = Generation(**{field: getattr(first, field) for field in shared})
+    return replace(made, derived_from=origins.pop() if len(origins) == 1 else None)
 
 
 def _savers(graph: Graph) -> list[Node]:
@@ -105,6 +112,16 @@ class _Walk:
             width=width,
             height=height,
         )
+
+    def origins(self, saver: Node) -> tuple[str, ...] | None:
+        """Return the names of all images on which the result of a node depends."""
+        nodes, seen = [saver], {saver}
+        for node in nodes:
+            new = [one for one in self._graph.links(node).values() if one not in seen]
+            seen.update(new)
+            nodes.extend(dict.fromkeys(new))
+        loaders = (node for node in nodes if _has_words(node, _LOADER))
+        return origins_of(self._graph.text(node.inputs.get("image")) for node in loaders)
 
     def nearest_sampler(self, start: Node, names: tuple[str, ...]) -> Node | None:
         """Return the sampler that is the fewest image or latent links away."""

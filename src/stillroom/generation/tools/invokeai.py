@@ -2,11 +2,12 @@
 
 The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a sampler.
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and for
-version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md.
+version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. Input images of version 3 and later
+are in `init_image`, and in fields of the type `ImageField`, which have an `image_name`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
@@ -19,11 +20,13 @@ from stillroom.generation.facts import (
     required_object,
     text,
 )
+from stillroom.generation.origins import origins_of
 from stillroom.wire.generation import Generation
 
 _KEY: Final = "invokeai_metadata"
 _KEY_2: Final = "sd-metadata"
 _KEY_1: Final = "Dream"
+_IMAGES: Final = ("init_image", "image_name")
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]")
 _FLAG: Final = re.compile(r"(?:^|\s)-(s|S|W|H|C|A)\s{0,8}(\S{1,64})")
 _NAMES: Final = names_of(
@@ -35,16 +38,30 @@ _NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", widt
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the generation parameters if any version of InvokeAI wrote them, else return None."""
-    for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
-        if key in texts:
-            return reader(required_object(texts[key], budget))
+    if _KEY in texts:
+        return _facts_of(required_object(texts[_KEY], budget), budget)
+    if _KEY_2 in texts:
+        return _facts_of_version_2(required_object(texts[_KEY_2], budget))
     return _facts_of_command(texts[_KEY_1]) if _KEY_1 in texts else None
 
 
-def _facts_of(metadata: dict[str, Any]) -> Generation:
+def _facts_of(metadata: dict[str, Any], budget: WorkBudget) -> Generation:
     raw, model = {_KEY: metadata}, _model(metadata.get("model"))
+    known = {"model": model, "derived_from": origins_of(_input_images(metadata, budget))}
     loras = _loras(metadata.get("loras"))
-    return parse_facts(metadata, _NAMES, raw, tool="InvokeAI", model=model, loras=loras)
+    return parse_facts(metadata, _NAMES, raw, tool="InvokeAI", loras=loras, **known)
+
+
+def _input_images(value: object, budget: WorkBudget) -> Iterator[object]:
+    """Yield the names of input images at any depth, except in layers that are switched off."""
+    if isinstance(value, dict) and value.get("isEnabled") is not False:
+        budget.look(len(value))
+        yield from (value[key] for key in _IMAGES if key in value)
+        value = [*value.values()]
+    if isinstance(value, list):
+        budget.look(len(value))
+        for item in value:
+            yield from _input_images(item, budget)
 
 
 def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
