@@ -16,7 +16,6 @@ from stillroom.client.async_sender import AsyncSender
 from stillroom.client.async_sender_base import pieces, write_chunk
 from stillroom.client.connection import Connection
 from stillroom.client.exchange import Answer, Call, Failure, Form
-from stillroom.client.requests import IMAGES
 from stillroom.client.retries import Retries
 from stillroom.errors import StillroomError
 from stillroom.router import trusted_router
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
 _API: Final = "/api/v1"
 
 
-def root_of(parts: Parts) -> str:
-    """Return the base URL of the API that `parts` is configured for."""
-    base = parts.signed_images_url
-    if not base.endswith(IMAGES):
-        base = parts.settings.api_images_url
-    return base.removesuffix(IMAGES)
-
-
 class InProcessSender:
     """SDK transport that runs the operations in the caller's event loop."""
 
@@ -42,7 +33,7 @@ class InProcessSender:
         self._application = FastAPI(openapi_url=None)
         self._application.include_router(trusted_router(parts), prefix=_API)
         # Thumbnails that the CDN creates are fetched from the CDN.
-        self._elsewhere = AsyncSender(Connection(root_of(parts), None), None)
+        self._elsewhere = AsyncSender(Connection(parts.store.api_url, None), None)
 
     async def send(self, call: Call) -> Answer | Failure:
         """Return the response, or a `Failure` if an image could not be read completely."""
@@ -64,7 +55,7 @@ class InProcessImageStore(AsyncImageStore):
     """`AsyncImageStore` that uses the storage of this process, with all permissions."""
 
     def __init__(self, parts: Parts) -> None:
-        self._sender = AsyncRetryingSender(root_of(parts), Retries(), InProcessSender(parts))
+        self._sender = AsyncRetryingSender(parts.store.api_url, Retries(), InProcessSender(parts))
 
 
 class _Exchange:

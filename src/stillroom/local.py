@@ -23,7 +23,7 @@ from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import MediaLibrary, OnHealing, ResourceId
 from stillroom.client.retries import Retries
 from stillroom.client.retrying_sender import RetryingSender
-from stillroom.in_process import InProcessSender, root_of
+from stillroom.in_process import InProcessSender
 from stillroom.paths import StorageKey
 from stillroom.settings import AllSettings
 from stillroom.store.auth.grants import Grant
@@ -70,7 +70,7 @@ class LocalImageStore(ImageStore):
         self._loop = _LoopThread(open_parts)
         parts = self._loop.runtime.parts
         log.info("storage: %s", parts.storage.description)
-        self._sender = RetryingSender(root_of(parts), Retries(), self._loop)
+        self._sender = RetryingSender(parts.store.api_url, Retries(), self._loop)
 
     @property
     def media(self) -> "LocalMedia":

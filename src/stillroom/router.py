@@ -35,7 +35,13 @@ def trusted_router(parts: Parts) -> APIRouter:
 
 
 def _router(parts: Parts, images: ImageOperations) -> APIRouter:
-    signing = UrlSigning(parts.authorize, parts.signer, parts.signed_images_url)
+    signing = UrlSigning(
+        parts.authorize,
+        parts.signer,
+        parts.signed_images_url,
+        parts.store.api_url,
+        images.hooks.archive,
+    )
     routes: list[tuple[str, object]] = [
         ("/storage/images", images),
         ("/storage/entries", EntryListing(images)),
@@ -66,6 +72,7 @@ def image_operations(parts: Parts) -> ImageOperations:
         public_url=parts.images_url,
         max_upload_bytes=parts.settings.max_upload_bytes,
         signer=parts.signer,
+        signed_url=parts.signed_images_url,
         public_read=parts.settings.public_read,
         hooks=_hooks(parts),
     )

@@ -96,6 +96,20 @@ def test_a_token_with_a_folder_gets_its_own(
     assert httpx.get(f"{server.url}{ARCHIVE}").status_code == 401
 
 
+def test_a_signed_url_leads_to_the_archive_wherever_the_app_is_mounted(
+    client: httpx.Client, server: Server, folder: str
+) -> None:
+    save(client, f"{folder}/a", PNG)
+    body = {"archive": {"prefix": f"{folder}/"}}
+
+    url = client.post("/api/v1/storage/signed-urls", json=body).json()["url"]
+
+    assert url.startswith(f"{server.url}{ARCHIVE}?prefix={folder}/&expires=")
+    assert contents(httpx.get(url)) == {f"{folder}/a": PNG}
+    for altered in (f"{url}&sidecars=captions", url.replace(folder, ""), f"{url}A"):
+        assert httpx.get(altered).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [

@@ -1,6 +1,7 @@
 """ZIP files of many images, by the SDK and on the command line."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from command_line import PNG, Run
 from generation import carriers as at
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.errors import UnexpectedAnswer
-from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.errors import (
+    BackendUnavailable,
+    ImageNotFound,
+    InvalidParameter,
+    InvalidPath,
+    RunNotFound,
+)
 
 SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 7, Size: 512x512"
 
@@ -41,6 +48,60 @@ async def test_an_archive_is_a_file_or_goes_to_one(
         f"{folder}/b.txt": b"a red fox",
     }
     assert [file.name for file in tmp_path.iterdir()] == ["b.zip"]
+
+
+@pytest.mark.anyio
+async def test_a_link_to_an_archive_or_a_run_needs_no_token(
+    store: AsyncImageStore, folder: str
+) -> None:
+    paths = [f"{folder}/{name}" for name in ("a b.png", "c.png", "d.png")]
+    for path in paths:
+        await store.save(path, PNG)
+    await store.publish_run(folder)
+
+    async with httpx.AsyncClient() as anybody:
+        for url, expected in (
+            (await store.signed_url(archive=f"{folder}/"), paths),
+            (await store.signed_url(archive=iter(paths[:2]), expires_in=60), paths[:2]),
+            (await store.signed_url(run=folder, expires_in="7d"), paths),
+        ):
+            assert [*contents((await anybody.get(url)).content)] == expected
+    for error, refused in (
+        (InvalidPath, store.signed_url(archive=["../a"])),
+        (InvalidPath, store.signed_url(run=f"{folder}/")),
+        (InvalidParameter, store.signed_url(archive=f"{folder}/", expires_in="8d")),
+        (InvalidParameter, store.signed_url(archive=[])),
+        (RunNotFound, store.signed_url(run=f"{folder}/none")),
+        (TypeError, store.signed_url()),
+        (TypeError, store.signed_url(paths[0], run=folder)),
+        (TypeError, store.signed_url(archive=folder, run=folder)),
+        (TypeError, store.signed_url(archive=folder, width=64)),
+    ):
+        with pytest.raises(error):
+            await refused
+
+
+def test_the_command_prints_a_link_to_an_archive_or_a_run(
+    run: Run, folder: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    for path in (f"{folder}/a.png", f"{folder}/in/b.png"):
+        run("put", "a.png", path)
+
+    whole = run("url", "--zip", f"{folder}/")
+    part = run("url", "--zip", f"{folder}/in", "--json", "--expires", "1d")
+    unpublished = run("url", "--run", folder)
+    run("runs", "publish", folder)
+    published = run("url", "--run", f"{folder}/")
+
+    both = {f"{folder}/a.png": PNG, f"{folder}/in/b.png": PNG}
+    assert contents(httpx.get(whole.out.strip()).content) == both
+    assert contents(httpx.get(published.out.strip()).content) == both
+    assert contents(httpx.get(json.loads(part.out)["url"]).content) == {f"{folder}/in/b.png": PNG}
+    assert "the run is not published" in unpublished.err
+    none = run("url", "--zip", f"{folder}/none")
+    assert (none.code, none.out) == (3, "")
+    assert run("url", "--zip", "--run", folder).code == 2
 
 
 def test_an_archive_that_keeps_breaking_off_is_given_up(tmp_path: Path) -> None:

@@ -150,6 +150,26 @@ features/search/operation.py: acceptance/test_search.py -k confined
 
 search: a cursor that no row can have reaches the database
 features/search/query.py: acceptance/test_search.py -k bad_value
--    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
-+    if by_path or not _POSITION.fullmatch(text):
+-    if len(numbers) != 1 + by_size or max(numbers) > _MAX_POSITION:
++    if len(numbers) != 1 + by_size:
+
+search, counts: removed images are still counted
+features/search/counts.py: media/test_counts.py -k any_changes
+-    rows = [(1, *row) for row in added] + [(-1, *row) for row in removed]
++    rows = [(1, *row) for row in added]
+
+search, counts: rows are counted before the scan comes to them
+features/search/counts.py: media/test_counts.py -k any_changes
+-[row for row in rows if last is None or row[1] <= last]
++rows
+
+search, counts: changes by an older version are not noticed
+features/search/count_rows.py: media/test_counts.py -k older_version
+-                if (await self._read(is_wrong()))[0][0]:
++                if not await self._read(is_wrong()):
+
+search, rows: a page by size leaves out images of the same size
+features/search/rows.py: media/test_counts.py -k by_size
+-            order = sa.tuple_(size, place)
++            order = size
 """)

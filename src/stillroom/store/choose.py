@@ -119,10 +119,7 @@ def open_storage(
             changes=changes,
         )
     data_directory = DataDirectory(
-        config.data_dir,
-        durable=config.durable,
-        observer=observer,
-        group_commit=config.group_commit,
+        config.data_dir, durable=config.durable, observer=observer, group_commit=config.group_commit
     )
     return disk(data_directory, rules, min_free_bytes=config.min_free_bytes, changes=changes)
 

@@ -32,7 +32,6 @@ INLINE: Final = frozenset(EXTENSION)
 served as attachments."""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
-RASTER: Final = INLINE - VIDEO
 
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),

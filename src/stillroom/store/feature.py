@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Feature")
 
+_IMAGES: Final = "/storage/images"
 _INDEXED_WITHIN_S: Final = 10.0  # at the end of a command; opening the database takes a second
 
 
@@ -34,6 +35,14 @@ class Store:
     is_counted: bool = False  # True in a process whose metrics are collected
     off: Mapping[str, str] = field(default_factory=dict)  # features that are off, with the reason
     features: "dict[str, Feature]" = field(default_factory=dict)
+
+    @property
+    def api_url(self) -> str:
+        """Base URL of the API for clients."""
+        url = self.images_url or ""
+        if not url.endswith(_IMAGES):
+            url = self.settings.api_images_url
+        return url.removesuffix(_IMAGES)
 
     def find(self, kind: type[F]) -> F | None:
         """Return the open feature of this class, or None if it is off."""

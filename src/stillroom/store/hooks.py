@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 
 from stillroom.paths import StorageKey
+from stillroom.store.auth.grants import Grant
 from stillroom.store.http.fields import Fields
+from stillroom.store.http.parameters import Texts
 from stillroom.store.http.serving import ImageAnswer
 from stillroom.store.values import Condition, OpenedImage, StoredImage
 
@@ -27,6 +29,11 @@ acknowledged the image.
 Delete = Callable[[StorageKey, Condition], Awaitable[Mapping[str, object] | None]]
 """Function that deletes an image, as `ImageStorage.delete`. It may return members of the JSON
 response."""
+
+
+SelectArchive = Callable[[Grant, Texts], Awaitable[str]]
+"""Function that checks the query parameters of a ZIP file, limits them to what the grant may read,
+and returns them encoded. It raises `TooLarge` if a link may not lead to so many images."""
 
 
 class RequestHeader(NamedTuple):
@@ -102,6 +109,7 @@ class Hooks:
     delete: tuple[DeleteHook, ...] = ()
     body: BodyDelegate | None = None
     trash: Delete | None = None
+    archive: SelectArchive | None = None
 
     @property
     def save_headers(self) -> Sequence[RequestHeader]:
@@ -119,7 +127,7 @@ class Hooks:
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":
-        """Return the hooks of both objects. At most one may have a `body`, and one a `trash`."""
+        """Return the hooks of both objects. Only one may have a `body`, `trash` or `archive`."""
         return Hooks(
             (*self.read, *other.read),
             (*self.save, *other.save),
@@ -127,6 +135,7 @@ class Hooks:
             (*self.delete, *other.delete),
             self.body or other.body,
             self.trash or other.trash,
+            self.archive or other.archive,
         )
 
 

@@ -3,13 +3,29 @@
 from collections.abc import Iterable
 
 from stillroom.features.archive.operation import Archives
+from stillroom.features.archive.selection import ArchiveSelection
+from stillroom.features.archive.settings import ArchiveSettings
 from stillroom.store.api.images import ImageOperations
-from stillroom.store.feature import Feature
+from stillroom.store.feature import Feature, Store
+from stillroom.store.hooks import Hooks
 
 
 class ArchiveFeature(Feature):
     """Downloads of many images as one ZIP file."""
 
+    def __init__(self, store: Store) -> None:
+        max_images = store.settings.section(ArchiveSettings).max_archive_link_images
+        self._selection = ArchiveSelection(store.storage, max_images)
+
+    def ready(self, store: Store) -> None:
+        """Use manifests of runs, if that feature is on."""
+        self._selection.run_keys = getattr(store.features.get("runs"), "published_keys", None)
+
+    def hooks(self) -> Hooks:
+        """Return the check of ZIP files for which URLs are signed."""
+        return Hooks(archive=self._selection.sign)
+
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
         """Return the archive operations with their URL prefix."""
-        return [("/storage/archive", Archives(images.storage, images.authorize))]
+        archives = Archives(images.storage, images.authorize, self._selection, images.signer)
+        return [("/storage/archive", archives)]

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -14,23 +14,27 @@ from starlette.types import Receive, Scope, Send
 
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, InvalidPath, StorageFull
+from stillroom.features.archive.selection import (
+    MAX_PATHS,
+    ArchiveParameters,
+    ArchiveSelection,
+    iterate,
+)
 from stillroom.features.archive.zip_format import ZipWriter
 from stillroom.generation.reading import find_by_reading, reader_of
-from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
-from stillroom.store.api.call import Call
+from stillroom.paths import ImagePath, StorageKey, image_entry
+from stillroom.store.api.call import Call, authenticate
 from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize
-from stillroom.store.http.parameters import EVERY_PATH, Prefix, choice
+from stillroom.store.auth.signed_urls import ARCHIVE, UrlSigner, is_signed
+from stillroom.store.http.fields import combined
 from stillroom.store.http.problems import DATA_HEADERS
-from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
-from stillroom.store.values import ListQuery, OpenedImage
+from stillroom.store.values import OpenedImage
 from stillroom.wire.shown import PATH_EXAMPLE
 
-MAX_PATHS: Final = 1000  # of one POST request; a GET request with a prefix has no maximum
 _ZIP: Final = "application/zip"
-_PAGE: Final = 1000
 _CONCURRENT_CHECKS: Final = 16
 _IN_MEMORY_BYTES: Final = 256 * 1024  # larger ZIP directories are moved to a file
 _LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
@@ -54,21 +58,6 @@ class ImagesToArchive(JsonForm, max_bytes=4 * 1024**2, example='{"paths": ["…"
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveParameters:
-    """Query parameters of `GET /storage/archive`."""
-
-    prefix: Prefix = EVERY_PATH
-    sidecars: Annotated[
-        str | None,
-        choice(
-            "captions",
-            description="`captions`: adds a text file with the prompt for each image that contains "
-            "one.",
-        ),
-    ] = None
-
-
 _REFUSALS: Final = (401, 403, 404, 501, 503)
 
 
@@ -78,28 +67,35 @@ class Archives:
 
     storage: ImageStorage
     authorize: Authorize
+    selection: ArchiveSelection
+    signer: UrlSigner | None = None
 
-    @Operation("GET", "", _REFUSALS, media_type=_ZIP, query=ArchiveParameters)
+    @Operation("GET", "", (*_REFUSALS, 409, 413), media_type=_ZIP, query=ArchiveParameters)
     async def get_archive(self, request: Request) -> Response:
-        """Get all images whose paths begin with a prefix, as one ZIP file.
+        """Get all images with a prefix, or in a published run, as one ZIP file.
 
         If an image cannot be read, the server aborts the response. The received file is then
-        incomplete, and ZIP tools reject it.
+        incomplete, and ZIP tools reject it. With a signed URL, no token is needed.
         """
-        call = await Call.of(request, self.authorize)
-        parameters = call.query(ArchiveParameters)
-        visible = call.grant.narrow("storage:read", parameters.prefix)
-        query = ListQuery(KeyPrefix.of_images(visible), limit=_PAGE)
-        pages = each_page(self.storage.list, query)
-        keys = (StorageKey(entry) async for page in pages for entry in page.entries)
-        # An error in the first listing can still be reported with its own status code.
-        first = await anext(keys, None)
-        if first is None:
-            raise ImageNotFound
-        folder = parameters.prefix.text.rstrip("/").rpartition("/")[2]
-        captions = parameters.sidecars is not None
-        keys = _iterate([first], keys)
-        return _ArchiveResponse(self.storage, keys, folder, captions=captions, skip_missing=True)
+        fields, query = combined(request.headers.raw), request.scope["query_string"]
+        is_link = "authorization" not in fields and is_signed(query)
+        with contextlib.ExitStack() as held:
+            if is_link and self.signer is not None:
+                grant = self.signer.check(ARCHIVE.text.encode(), query, purpose=ARCHIVE.text)
+                held.enter_context(self.selection.link())
+            else:
+                grant = await authenticate(self.authorize, fields)
+            parameters = Call(request, fields, grant).query(ArchiveParameters)
+            # An error in the first listing can still be reported with its own status code.
+            keys = await self.selection.keys(parameters.within(grant), is_link=is_link)
+            return _ArchiveResponse(
+                self.storage,
+                keys,
+                (parameters.run or parameters.prefix).text.rstrip("/").rpartition("/")[2],
+                captions=parameters.sidecars is not None,
+                skip_missing=True,
+                held=held.pop_all(),
+            )
 
     @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
@@ -124,7 +120,7 @@ class Archives:
             raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
         await for_each_concurrently(self._require, keys, limit=_CONCURRENT_CHECKS)
         captions = body.sidecars is not None
-        ordered = _iterate(sorted(keys, key=lambda key: key.text.encode()))
+        ordered = iterate(sorted(keys, key=lambda key: key.text.encode()))
         return _ArchiveResponse(
             self.storage, ordered, "images", captions=captions, skip_missing=False
         )
@@ -151,11 +147,12 @@ class _ArchiveResponse(Response):
         *,
         captions: bool,
         skip_missing: bool,
+        held: contextlib.ExitStack | None = None,
     ) -> None:
         """Create a response with the images at `keys`, which are in the order of a listing.
 
-        If `captions` is True, each image's prompt is added as a text file. An image that is deleted
-        or replaced meanwhile is omitted if `skip_missing` is True, and else aborts the response.
+        `captions` adds each image's prompt as a text file. An image that is deleted or replaced
+        meanwhile is omitted if `skip_missing` is True, else it aborts the response.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -172,10 +169,11 @@ class _ArchiveResponse(Response):
         self._skip_missing = skip_missing
         self._zip = ZipWriter()
         self._directory = _Directory()
+        self._held = held or contextlib.ExitStack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        with contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
+        with self._held, contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with contextlib.aclosing(self._pieces()) as pieces:
                 async for piece in pieces:
@@ -300,14 +298,3 @@ class _Captions:
         except InvalidPath:
             return True  # too long for a path, so it cannot be used as a file name either
         return True
-
-
-async def _iterate(
-    first: Iterable[StorageKey], others: AsyncGenerator[StorageKey, None] | None = None
-) -> AsyncGenerator[StorageKey, None]:
-    for key in first:
-        yield key
-    if others is not None:
-        async with contextlib.aclosing(others):
-            async for key in others:
-                yield key

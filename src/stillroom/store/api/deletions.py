@@ -53,14 +53,7 @@ class Deletions:
 
     images: ImageOperations
 
-    @Operation(
-        "POST",
-        "",
-        (401, 403, 413, 415),
-        body=PathsToDelete,
-        answer=DeletedImages,
-        query=DeleteParameters,
-    )
+    @Operation("POST", "", (), body=PathsToDelete, answer=DeletedImages, query=DeleteParameters)
     async def delete_images(self, request: Request) -> Response:
         """Delete up to 1,000 images. If one cannot be deleted, the others are still deleted."""
         call = await Call.of(request, self.images.authorize)

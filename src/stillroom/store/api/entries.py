@@ -43,14 +43,7 @@ class EntryListing:
 
     images: ImageOperations
 
-    @Operation(
-        "GET",
-        "",
-        (401, 403, 501, 503),
-        answer=list[ListedEntry],
-        query=ListParameters,
-        is_paged=True,
-    )
+    @Operation("GET", "", (501, 503), answer=list[ListedEntry], query=ListParameters, is_paged=True)
     async def list_entries(self, request: Request) -> Response:
         """List stored images with size, time, content type, ETag and SHA-256."""
         listing = Listing.of(await Call.of(request, self.images.authorize))

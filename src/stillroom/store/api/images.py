@@ -5,6 +5,8 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
@@ -16,13 +18,14 @@ from stillroom.store.api.listing import Listing
 from stillroom.store.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.store.api.responses import ImageResponse, image_response, json_answer
 from stillroom.store.api.routes import Operation
+from stillroom.store.api.signed_urls import SIGN_URL
 from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
-from stillroom.store.auth.signed_urls import READER, UrlSigner, is_signed
+from stillroom.store.auth.signed_urls import MAX_LIFE_S, READER, UrlSigner, is_signed
 from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.store.causes import note_actor
 from stillroom.store.hooks import NO_HOOKS, Delete, Finish, Hooks
-from stillroom.store.http.fields import Fields, announced_sha256, combined
+from stillroom.store.http.fields import Fields, announced_sha256, as_rfc3339, combined, lifetime
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.store.http.parameters import DeleteParameters
 from stillroom.store.http.query import ListParameters
@@ -46,8 +49,10 @@ from stillroom.store.values import (
 from stillroom.wire import images as wire
 from stillroom.wire.shown import ID_EXAMPLE, PATH_EXAMPLE
 
+_MAX_LIFE: Final = timedelta(seconds=MAX_LIFE_S)
 
-@view_of(wire.SavedImage, optional=("expires_at",))
+
+@view_of(wire.SavedImage, optional=("expires_at", "signed_url", "signed_url_expires_at"))
 class SavedImage(BaseModel):
     """Saved image with its URL."""
 
@@ -70,6 +75,7 @@ class ImageOperations:
     public_url: str  # base URL of images. The URL of an image is `{public_url}/{path}`.
     max_upload_bytes: int
     signer: UrlSigner | None = None
+    signed_url: str = ""  # base URL of signed URLs, as `public_url`
     public_read: bool = False  # True if images can be read without a token
     redirects: bool = True  # False: the server itself sends images that are in a bucket
     on_save: Callable[[Request], None] | None = None  # called after a save through ASGI
@@ -160,7 +166,7 @@ class ImageOperations:
         (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
         body=UploadFile,
         answer=SavedImage,
-        headers=("If-Match", "If-None-Match", "Repr-Digest"),
+        headers=("If-Match", "If-None-Match", "Repr-Digest", SIGN_URL),
         hooks="save",
     )
     async def save_image(self, request: Request) -> Response:
@@ -211,6 +217,9 @@ class ImageOperations:
         """Check a request, then read its body and save it. Return the fields of `SavedImage`."""
         grant.require("storage:write", image_path)
         note_actor(grant.subject)  # the fast path does not call `authenticate`
+        if "sign-url" in fields:
+            grant.require("storage:read", image_path)
+        sign_for = lifetime(fields, "sign-url", _MAX_LIFE, "seven days")
         length = int(fields["content-length"]) if "content-length" in fields else None
         if length is not None and length > self.max_upload_bytes + FRAMING_BYTES:
             raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
@@ -233,6 +242,10 @@ class ImageOperations:
             with contextlib.suppress(StillroomError):
                 await self.storage.delete(image.key, save_id=image.save_id)
             raise
+        if sign_for is not None and self.signer is not None:
+            signed = self.signer.sign(image_path, valid_for_s=int(sign_for.total_seconds()))
+            saved["signed_url"] = f"{self.signed_url}/{signed.target}"
+            saved["signed_url_expires_at"] = as_rfc3339(signed.expires_at * 10**9)
         return saved
 
     def saved_json(self, image: StoredImage, path: ImagePath) -> dict[str, object]:

@@ -46,7 +46,7 @@ class Operation:
 
     method: Method
     path: str  # path after the prefix of the router
-    refusals: tuple[int, ...]  # status codes of errors, without 422: every operation can return 422
+    refusals: tuple[int, ...]  # status codes of errors, apart from those in `statuses`
     _: KW_ONLY
     answer: Any = None  # type of the JSON response; None for an image or another file
     status: int = 200
@@ -77,10 +77,17 @@ class Operation:
             return replace(self, headers=(*self.headers, *documented))
         return self
 
+    @property
+    def statuses(self) -> list[int]:
+        """All status codes of errors, without 422: FastAPI adds it, except for HEAD."""
+        token = (401, 403) if self.needs_token else (403,)
+        body = () if self.body in (None, UploadFile, bytes) else (413, 415)  # of a JSON body
+        return sorted({*self.refusals, *token, *body})
+
     def add_to(self, router: APIRouter, run: Run) -> None:
         """Add a route to `router` that handles requests with `run`."""
         has_body = self.method != "HEAD"
-        statuses = self.refusals if has_body else (*self.refusals, 422)
+        statuses = self.statuses if has_body else (*self.statuses, 422)
         is_image = self.answer is None and self.media_type is None
         responses = (image_responses if is_image else error_responses)(*statuses, has_body=has_body)
         if self.is_cacheable:

@@ -1,4 +1,4 @@
-"""HTTP operation that creates signed URLs. `images.py` verifies them."""
+"""HTTP operation that creates signed URLs, and the request header `Sign-Url` of saves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,23 +9,26 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from stillroom.errors import Forbidden, InvalidPath
+from stillroom.errors import FeatureOff, Forbidden, InvalidInput, InvalidPath
 from stillroom.paths import ImagePath
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm, validate
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
-from stillroom.store.auth.signed_urls import MAX_LIFE_S, UrlSigner
+from stillroom.store.auth.signed_urls import ARCHIVE, MAX_LIFE_S, SignedUrl, UrlSigner
+from stillroom.store.hooks import RequestHeader, SelectArchive
 from stillroom.store.http.fields import as_rfc3339
-from stillroom.wire.shown import PATH_EXAMPLE
+from stillroom.wire.shown import FOLDER_EXAMPLE, PATH_EXAMPLE, SIGNED_URL_EXAMPLE
 from stillroom.wire.thumbnails import Fit, Format
 
 MAX_PATHS: Final = 1000
 
-_URL_EXAMPLE: Final = (
-    f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}?expires=1795536000"
-    "&kid=6f1d2c3b4a596877&signature=vQ2d8b0TqkM3nJx5LrC7yWz1aEo4hUfS6gPiNtB9RkY"
+SIGN_URL: Final = RequestHeader(
+    "Sign-Url",
+    "Adds a signed URL to the response, valid for `90s`, `15m`, `12h`, `7d` at most, or seconds. "
+    "Requires `storage:read`.",
+    "1h",
 )
 
 Lifetime = Annotated[
@@ -48,7 +51,7 @@ class Transform(JsonForm):
         return urlencode(self.model_dump(exclude_none=True))
 
 
-# `max_bytes` is also used for `UrlsToSign`: enough for 1,000 of the longest paths.
+# `max_bytes` is also used for the other forms: enough for 1,000 of the longest paths.
 class UrlToSign(JsonForm, max_bytes=4 * 1024**2, example='{"path": "…"}'):
     """Request body: image or thumbnail for which a URL is signed."""
 
@@ -65,11 +68,34 @@ class UrlsToSign(JsonForm):
     transform: Transform = Transform()
 
 
+class ArchiveContent(JsonForm):
+    """Images in a ZIP file: either all with a prefix, or those with the paths."""
+
+    prefix: str | None = Field(default=None, examples=[f"{FOLDER_EXAMPLE}/"])
+    paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
+    sidecars: Literal["captions"] | None = None
+
+
+class ArchiveToSign(JsonForm):
+    """Request body: ZIP file of images, or of a published run, for which a URL is signed."""
+
+    archive: ArchiveContent | None = None
+    run: str | None = Field(default=None, examples=[FOLDER_EXAMPLE])
+    expires_in: Lifetime = 3600
+
+
+class SignedArchive(BaseModel):
+    """URL with which a ZIP file can be downloaded without a token until the URL expires."""
+
+    url: str = Field(examples=[SIGNED_URL_EXAMPLE.replace("images/", "archive?run=")])
+    expires_at: datetime
+
+
 class SignedImageUrl(BaseModel):
     """URL with which the image can be read without a token until the URL expires."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
-    url: str = Field(examples=[_URL_EXAMPLE])
+    url: str = Field(examples=[SIGNED_URL_EXAMPLE])
     expires_at: datetime
 
 
@@ -89,27 +115,34 @@ class SignedImageUrls(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Operation that signs URLs. A signed URL is `{public_url}/{path}?{signature}`."""
+    """Operation that signs URLs. That of an image is `{public_url}/{path}?{signature}`."""
 
     authorize: Authorize
     signer: UrlSigner
     public_url: str
+    api_url: str
+    archive: SelectArchive | None = None
 
     @Operation(
         "POST",
         "",
-        (401, 403, 413, 415),
-        body=UrlToSign | UrlsToSign,
-        answer=SignedImageUrl | SignedImageUrls,
+        (401, 403, 404, 409, 413, 415, 501, 503),
+        body=UrlToSign | UrlsToSign | ArchiveToSign,
+        answer=SignedImageUrl | SignedImageUrls | SignedArchive,
     )
     async def sign_urls(self, request: Request) -> Response:
-        """Sign URLs that work without a token, as `<img>` requires. The images need not exist."""
+        """Sign URLs that work without a token, as `<img>` requires. The images need not exist.
+
+        A URL of a ZIP file leads to the images that are there when it is opened.
+        """
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json_object(UrlToSign)
 
         content: Mapping[str, object]
-        if "paths" in body:
+        if "archive" in body or "run" in body:
+            content = await self._sign_archive(call.grant, validate(ArchiveToSign, body))
+        elif "paths" in body:
             batch = validate(UrlsToSign, body)
             content = {"results": [self._result(call.grant, path, batch) for path in batch.paths]}
         else:
@@ -123,14 +156,31 @@ class UrlSigning:
         signed = self.signer.sign(
             image_path, valid_for_s=form.expires_in, parameters=form.transform.query
         )
-        return {
-            "path": path,
-            "url": f"{self.public_url}/{signed.target}",
-            "expires_at": as_rfc3339(signed.expires_at * 1_000_000_000),
-        }
+        return {"path": path, **_shown(signed, self.public_url)}
+
+    async def _sign_archive(self, grant: Grant, form: ArchiveToSign) -> Mapping[str, str]:
+        if self.archive is None:
+            raise FeatureOff("this server runs without the feature 'archive'")
+        content = form.archive or ArchiveContent()
+        texts = {"prefix": content.prefix, "run": form.run, "sidecars": content.sidecars}
+        query = {name: [text] for name, text in texts.items() if text is not None}
+        try:
+            parameters = await self.archive(grant, query | {"path": content.paths})
+        except InvalidInput as error:
+            error.at = ("body", "archive" if form.run is None else "run")
+            raise
+        signed = self.signer.sign(
+            ARCHIVE, valid_for_s=form.expires_in, parameters=parameters, purpose=ARCHIVE.text
+        )
+        return _shown(signed, f"{self.api_url}/storage")
 
     def _result(self, grant: Grant, path: str, form: UrlsToSign) -> Mapping[str, str]:
         try:
             return self._sign(grant, path, form)
         except (InvalidPath, Forbidden) as error:
             return {"path": path, "detail": str(error), "code": error.code}
+
+
+def _shown(signed: SignedUrl, base: str) -> Mapping[str, str]:
+    expires_at = as_rfc3339(signed.expires_at * 10**9)
+    return {"url": f"{base}/{signed.target}", "expires_at": expires_at}

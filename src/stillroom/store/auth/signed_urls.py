@@ -28,6 +28,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html""
 READER: Final = Grant(frozenset(["storage:read"]))
 """Permission to read, for a request with a signed URL or for any request if images are public."""
 
+ARCHIVE: Final = ImagePath("archive")
+"""Name, and purpose, for which URLs of ZIP files are signed."""
+
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
 _KEY_BYTES: Final = 32
@@ -59,17 +62,20 @@ class UrlSigner:
         self._keys = dict(reversed(keys))
         self._now = now
 
-    def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
+    def sign(
+        self, path: ImagePath, *, valid_for_s: int, parameters: str = "", purpose: str = "GET"
+    ) -> SignedUrl:
         """Sign a URL for reading an image, which need not exist, with percent-encoded `parameters`.
 
         The caller has checked the permission. The URL is valid for 1 to `MAX_LIFE_S` seconds.
+        For another `purpose`, `path` is a fixed name, which `check` must get, too.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(
                 f"a signed URL must be valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}"
             )
         expires_at = int(self._now()) + valid_for_s
-        return SignedUrl(self.sign_for("GET", path.quoted(), expires_at, parameters), expires_at)
+        return SignedUrl(self.sign_for(purpose, path.quoted(), expires_at, parameters), expires_at)
 
     def sign_for(self, purpose: str, name: str, expires_at: int, parameters: str) -> str:
         """Return `{name}?{query}` with a signature for one purpose, such as an HTTP method.
@@ -84,12 +90,12 @@ class UrlSigner:
             query = f"{parameters}&{query}"
         return f"{name}?{query}"
 
-    def check(self, raw_path: bytes, query: bytes) -> Grant:
+    def check(self, raw_path: bytes, query: bytes, *, purpose: str = "GET") -> Grant:
         """Return the permission to read, or raise `Unauthenticated`.
 
         `query` is the raw query, and `raw_path` the undecoded path after the route's prefix.
         """
-        _, expires_at = self.check_for("GET", raw_path, query)
+        _, expires_at = self.check_for(purpose, raw_path, query)
         if expires_at <= self._now():
             raise Unauthenticated(_REFUSED)
         return READER

@@ -6,11 +6,12 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from stillroom.errors import DigestMismatch
+from stillroom.durations import parse_duration
+from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.store.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
@@ -89,6 +90,20 @@ def as_rfc3339(nanoseconds: int) -> str:
     """Format a time in nanoseconds since the epoch as in RFC 3339, for JSON."""
     seconds = max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S))
     return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def lifetime(fields: Fields, name: str, longest: timedelta, longest_text: str) -> timedelta | None:
+    """Return the duration in a header, if any. May raise `InvalidParameter`."""
+    if (value := fields.get(name)) is None:
+        return None
+    duration = parse_duration(value, may_lack_unit=True)
+    if not duration or duration > longest:
+        raise InvalidParameter(
+            "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; "
+            f"{longest_text} at most",
+            at=("header", name),
+        )
+    return duration
 
 
 def announced_sha256(value: str | None) -> bytes | None:

@@ -14,7 +14,6 @@ from stillroom.paths import ImagePrefix, decode_query_text
 
 DEFAULT_LIMIT: Final = 100
 EVERY_PATH: Final = ImagePrefix("")
-_MAX_TIMES: Final = 50
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -196,10 +195,12 @@ def page_size(things: str, max_limit: int) -> Parameter:
     return Parameter(parse, schema, description)
 
 
-def repeatable(name: str, description: str, parse: Callable[[str], object] = str) -> Parameter:
-    """Return a parameter that may be repeated, up to 50 times."""
-    schema = {"type": "array", "items": {"type": "string"}, "maxItems": _MAX_TIMES}
-    return Parameter(parse, schema, description, name, _MAX_TIMES)
+def repeatable(
+    name: str, description: str, parse: Callable[[str], object] = str, max_times: int = 50
+) -> Parameter:
+    """Return a parameter that may be repeated."""
+    schema = {"type": "array", "items": {"type": "string"}, "maxItems": max_times}
+    return Parameter(parse, schema, description, name, max_times)
 
 
 def visible_name(description: str = "") -> Parameter:
