@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,8 @@ from services.postgres import postgresql
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.features.database.engine import migrating
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.search.database import search_rows
+from stillroom.features.search.counts import count_again, count_next
+from stillroom.features.search.database import count_rows, search_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing, never_pauses
 from stillroom.features.search.rows import SearchRows
@@ -65,6 +66,7 @@ _VOCABULARY: Final = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" fo
 _PROMPT_WORDS: Final = 30
 
 Made = Callable[[], SearchQuery]
+Asked = Callable[[SearchQuery], Awaitable[object]]
 
 
 class Rows:
@@ -139,6 +141,10 @@ def queries(rows: int) -> dict[str, Made]:
             f"{made.words(1)[0]} model:model_{rare.randrange(60)}_v1"
         ),
         "a word that no image has": lambda: filtered("qqqq"),
+        "largest first": lambda: SearchQuery(prefix=_EVERYTHING, by_size=True),
+        "a folder, largest first": lambda: SearchQuery(
+            prefix=KeyPrefix(f"compute/user{rare.randrange(1000)}/"), by_size=True
+        ),
     }
 
 
@@ -174,13 +180,57 @@ def multiply(config: RowsConfig, count: int) -> None:
                 )
 
 
-async def timed(rows: SearchRows, made: Made) -> list[float]:
+def counted(rows: int) -> dict[str, Made]:
+    """What is measured of the counts of models and the like, by name."""
+    names = ("newest first", "a folder, newest first", "a model", "a word", "a phrase of two words")
+    made = queries(rows)
+    return {f"counts: {name}": made[name] for name in names}
+
+
+def keep_some(config: RowsConfig) -> None:
+    """Add every tenth image to the library, in place, with two of 500 tags."""
+    new_id, binary = "lower(hex(randomblob(16)))", "BLOB"
+    if isinstance(config, PostgresConfig):
+        new_id, binary = "gen_random_uuid()", "BYTEA"
+    with migrating(config) as connection:
+        many = "SELECT storage_key, save_id, size, row_number() OVER (ORDER BY id) AS number"
+        hashed = f"CAST(CAST(number AS TEXT) AS {binary})"
+        connection.execute(
+            sa.text(
+                "INSERT INTO media_resources (id, resource_type, storage_key, save_id,"
+                " content_hash, extension, content_type, file_size, width, height, created_at)"
+                f" SELECT {new_id}, 'image', storage_key, save_id, {hashed}, 'png', 'image/png',"
+                f" size, 1, 1, CURRENT_TIMESTAMP FROM ({many} FROM search_images) AS numbered"
+                " WHERE number % 10 = 0"
+            )
+        )
+        numbered = "SELECT id, row_number() OVER (ORDER BY id) AS number FROM media_resources"
+        for at, tags in enumerate((37, 463)):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO media_tags (resource_id, tag) SELECT id,"
+                    f" 'tag {at}-' || (number % {tags}) FROM ({numbered}) AS numbered"
+                )
+            )
+
+
+async def count_rows_of(database: MediaDatabase) -> float:
+    """Count all rows again, as after an upgrade; seconds."""
+    engine = await database.engine()
+    await engine.rewrite(count_again)
+    began = time.perf_counter()
+    while await engine.rewrite(lambda connection: count_next(connection, 1000)):
+        pass
+    return time.perf_counter() - began
+
+
+async def timed(ask: Asked, made: Made) -> list[float]:
     """Milliseconds of each run."""
     found = []
     for _ in range(_RUNS):
         query = made()
         began = time.perf_counter()
-        await rows.search(query)
+        await ask(query)
         found.append((time.perf_counter() - began) * 1000)
     return sorted(found)
 
@@ -199,7 +249,8 @@ def analyzed(config: RowsConfig) -> None:
     """As PostgreSQL's autovacuum does it in the background."""
     if isinstance(config, PostgresConfig):
         with migrating(config) as connection:
-            connection.execute(sa.text("ANALYZE search_images"))
+            for table in ("search_images", "media_resources", "media_tags"):
+                connection.execute(sa.text(f"ANALYZE {table}"))
 
 
 def walked(folder: Path, word: str) -> int:
@@ -348,12 +399,17 @@ async def measured(name: str, config: RowsConfig, rows: int) -> None:
     index = await search_rows(database)
     seconds = await fill(index)
     multiply(config, rows)
+    keep_some(config)
     analyzed(config)
     print(f"{name}: {_WRITTEN / seconds:,.0f} rows/s, {size_of(config) / rows:,.0f} bytes a row")
-    for what, made in queries(rows).items():
-        found = await timed(index, made)
-        p99 = found[math.ceil(0.99 * len(found)) - 1]
-        print(f"| {what} | {name} | {statistics.median(found):.1f} | {p99:.1f} |", flush=True)
+    print(f"{name}: all rows counted again in {await count_rows_of(database):.0f} s", flush=True)
+    counts = await count_rows(database)
+    count: Asked = functools.partial(counts.facets, with_tags=True)
+    for ask, all_made in ((count, counted(rows)), (index.search, queries(rows))):
+        for what, made in all_made.items():
+            found = await timed(ask, made)
+            p99 = found[math.ceil(0.99 * len(found)) - 1]
+            print(f"| {what} | {name} | {statistics.median(found):.1f} | {p99:.1f} |", flush=True)
     await database.close()
 
 
@@ -376,18 +432,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, default=20_000, help="of the rebuild")
     parser.add_argument("--database", choices=("both", "sqlite", "postgresql"), default="both")
+    parser.add_argument("--searches-only", action="store_true", help="no saves, and no rebuild")
     parser.add_argument("--folder", type=Path, default=None, help="for scratch data")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
         folder = Path(scratch)
         with databases(folder, asked.database) as found:
             for name, made in found:
-                for side, at_once in _SAVES:
-                    saves(name, made, folder, noise(side), at_once)
-                config, images = made(), folder / f"images-{name}"
-                rate = asyncio.run(rebuilt(config, images, asked.images))
-                print(f"{name}: {rate:,.0f} images/s rebuilt")
-                asyncio.run(beside_others(config, images, asked.images))
+                if not asked.searches_only:
+                    for side, at_once in _SAVES:
+                        saves(name, made, folder, noise(side), at_once)
+                    config, images = made(), folder / f"images-{name}"
+                    rate = asyncio.run(rebuilt(config, images, asked.images))
+                    print(f"{name}: {rate:,.0f} images/s rebuilt")
+                    asyncio.run(beside_others(config, images, asked.images))
                 asyncio.run(measured(name, made(), asked.rows))
 
 

@@ -12,6 +12,7 @@ from stillroom.errors import ResourceNotFound, ResourceProtected
 from stillroom.features.database.engine import migrating
 from stillroom.features.library.resource import Change, Mark, MediaResource, ResourceQuery
 from stillroom.features.library.rows.tables import deletions, resources
+from stillroom.paths import KeyPrefix
 
 
 async def test_a_deleted_resource_is_out_of_the_library_and_its_bytes_are_marked(
@@ -127,6 +128,10 @@ async def test_pages_are_filtered(library: Library) -> None:
     assert await found(ResourceQuery(source_keys=[key("a")])) == [png]
     assert await found(ResourceQuery(source_keys=[key("b"), key("a")])) == [jpeg, png]
     assert await found(ResourceQuery(source_keys=[key("c")])) == []
+    assert await found(ResourceQuery(source_prefix=KeyPrefix("compute/"))) == [jpeg, png]
+    assert await found(ResourceQuery(source_prefix=KeyPrefix("compute/b"))) == [jpeg]
+    assert await found(ResourceQuery(source_prefix=KeyPrefix("compute/B"))) == []
+    assert await found(ResourceQuery(source_prefix=KeyPrefix("compute/b"), limit=1)) == [jpeg]
     assert await found(ResourceQuery(created_before=jpeg.created_at)) == [png]
     assert await found(ResourceQuery(created_from=jpeg.created_at)) == [jpeg]
 

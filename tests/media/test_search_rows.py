@@ -24,7 +24,7 @@ from stillroom.features.library.rows.repository import MediaRepository
 from stillroom.features.search.database import search_rows
 from stillroom.features.search.rows import SearchRows
 from stillroom.features.search.terms import parse_terms, terms_of
-from stillroom.features.search.values import IndexedImage, Removed, SearchQuery
+from stillroom.features.search.values import IndexedImage, Place, Removed, SearchQuery
 from stillroom.generation.reading import Found
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
@@ -84,7 +84,7 @@ async def test_images_of_one_moment_are_all_found_once(rows: SearchRows) -> None
         await rows.write([_image(name, saved_ns=10**18) for name in some])
 
     seen: list[str] = []
-    after: str | int | None = None
+    after: Place | None = None
     while True:
         page = await rows.search(SearchQuery(prefix=ALL, limit=7, after=after))
         seen += [one.image.key.text.removeprefix("compute/") for one in page.images]

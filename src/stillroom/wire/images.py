@@ -10,6 +10,7 @@ from stillroom.wire.shown import (
     LOCAL,
     PATH_EXAMPLE,
     SHA256_EXAMPLE,
+    SIGNED_URL_EXAMPLE,
     TIME_EXAMPLE,
     ContentType,
     Etag,
@@ -30,6 +31,8 @@ class SavedImage:
         etag: ETag including its quotes, as `if_match` requires.
         skipped: True if identical bytes were already stored, so that nothing was sent.
         expires_at: Expiration time (timezone-aware); None if the image does not expire.
+        signed_url: URL that needs no token, until `signed_url_expires_at` (timezone-aware); None if
+            `save` was called without `sign`.
     """
 
     path: Annotated[str, Shown(examples=(PATH_EXAMPLE,))]
@@ -42,6 +45,12 @@ class SavedImage:
     expires_at: Annotated[
         datetime | None,
         Shown("expiration, if the request has `Expires-In`", ("2026-12-01T15:00:00+00:00",)),
+    ] = None
+    signed_url: Annotated[
+        str | None, Shown("if the request has `Sign-Url`", (SIGNED_URL_EXAMPLE,))
+    ] = None
+    signed_url_expires_at: Annotated[
+        datetime | None, Shown("expiration of `signed_url`", ("2026-12-01T15:00:00+00:00",))
     ] = None
 
 
@@ -95,11 +104,13 @@ class FoundImage(ImageInfo):
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata(FoundImage):
-    """Properties of a stored image, with its generation parameters and its expiration.
+    """Properties of a stored image, with its generation parameters, expiration and lineage.
 
     Attributes:
         expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
             is unknown.
+        derived_from: Paths of the stored images from which this one was made; None if unknown.
+        derivatives: Number of stored images that were made from this one; None if unknown.
     """
 
     expires_at: Annotated[
@@ -109,6 +120,22 @@ class ImageMetadata(FoundImage):
             "retention rule; null if it is kept or this is unknown (it depends on newer runs, or "
             "the database is unavailable)",
             ("2026-12-01T15:00:00+00:00",),
+        ),
+    ] = None
+    derived_from: Annotated[
+        tuple[str, ...] | None,
+        Shown(
+            "paths of images from which it was made that exist now, at most 100; null while the "
+            "search index is unavailable or does not contain the image yet",
+            ([PATH_EXAMPLE],),
+        ),
+    ] = None
+    derivatives: Annotated[
+        int | None,
+        Shown(
+            "images that were made from it, at most 10,000; null while the search index is "
+            "unavailable",
+            (3,),
         ),
     ] = None
 

@@ -41,8 +41,7 @@ class MediaResource:
     ] = None
     tags: Annotated[tuple[str, ...], Shown("sorted", (["cat", "morning"],))] = ()
     url: Annotated[
-        str | None,
-        Shown("URL of the bytes", (f"{API_EXAMPLE}/media-resources/{ID_EXAMPLE}/file",)),
+        str | None, Shown("URL of the bytes", (f"{API_EXAMPLE}/media-resources/{ID_EXAMPLE}/file",))
     ] = None
     ai_mark: Annotated[
         AiMark | None,

@@ -75,11 +75,8 @@ def to_nanoseconds(moment: datetime) -> int:
 
 def new_id() -> uuid.UUID:
     """Return a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14."""
-    milliseconds, high, low = (
-        time.time_ns() // 1_000_000,
-        secrets.randbits(12),
-        secrets.randbits(62),
-    )
+    milliseconds = time.time_ns() // 1_000_000
+    high, low = secrets.randbits(12), secrets.randbits(62)
     return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 
 

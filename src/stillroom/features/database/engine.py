@@ -17,6 +17,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -63,6 +64,7 @@ class TransactionHooks:
 
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
+        searching: Called with the query of a search (`FactsQuery`). They return the query to run.
         changed: Called with the storage keys of resources whose texts, tags or files have changed.
             These functions may wait for a lock, so only `written` may follow in the transaction.
         written: Called with the changes of the transaction. These functions may wait for a lock, so
@@ -70,14 +72,20 @@ class TransactionHooks:
         stale: Called with the keys of deleted or replaced images, of which caches may have copies.
             `by_library` is True if the library has deleted them.
         runs: Returns the published run of each image that is in one, by storage key.
+        tags: Returns the most frequent tags of images in the search index, with their numbers. The
+            arguments are a subquery of row ids (None for all), and the maximum number of tags.
         retries: Functions that make the work of a dead letter due again, by the kind of the letter.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
+    searching: list[Callable[[AsyncConnection, Any], Awaitable[Any]]] = field(default_factory=list)
     changed: list[Callable[[sa.Connection, Keys], None]] = field(default_factory=list)
     written: list[Callable[[sa.Connection, Sequence[Change]], None]] = field(default_factory=list)
     stale: list[Callable[..., None]] = field(default_factory=list)
     runs: Callable[[sa.Connection, Keys], Mapping[StorageKey, str]] | None = None
+    tags: Callable[[sa.Connection, sa.Subquery | None, int], Iterable[tuple[str, int]]] | None = (
+        None
+    )
     retries: dict[str, Retry] = field(default_factory=dict)
 
 
@@ -136,6 +144,12 @@ class RowsEngine:
                 await connection.execution_options(**{_WRITES: writes})
                 async with connection.begin():
                     yield connection
+
+    async def expand(self, connection: AsyncConnection, query: T) -> T:
+        """Call the hooks for the query of a search, and return the query to run."""
+        for searching in self.hooks.searching:
+            query = await searching(connection, query)
+        return query
 
     async def note_changed(self, connection: AsyncConnection, keys: Keys) -> None:
         """Call the hooks for changed resources. Only `note_written` may follow in a transaction."""

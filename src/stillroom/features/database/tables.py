@@ -1,7 +1,7 @@
 """Table of the background scans, and the column types and naming conventions of all tables."""
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -53,6 +53,12 @@ metadata: Final = sa.MetaData(
     }
 )
 
+
+def lease_columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
+    """Return the columns of a table with leases (`leases.py`)."""
+    return sa.Column("claimed_by", sa.Uuid), sa.Column("lease_until", Moment)
+
+
 scans: Final = sa.Table(
     "media_scans",
     metadata,
@@ -60,6 +66,5 @@ scans: Final = sa.Table(
     # Last key on the last page; empty at the start.
     sa.Column("after", sa.String(MAX_KEY_BYTES), nullable=False),
     sa.Column("next_at", Moment, nullable=False),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
+    *lease_columns(),
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.search.catching_up import CatchingUp
+from stillroom.features.search.database import count_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
 from stillroom.features.search.operation import EntryMarks, SearchOperation
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _STOPS_WITHIN_S: Final = 2.0  # seconds to write pending changes; a comparison finds the rest
 _CATCH_UP_S: Final = 5.0  # seconds between attempts to compare the index with the storage
+_COUNT_S: Final = 60.0  # seconds between attempts to count rows that are not counted yet
 
 
 class SearchFeature(Feature):
@@ -49,11 +51,16 @@ class SearchFeature(Feature):
         return [("/storage/search", SearchOperation(self._database, images.authorize))]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the jobs that compare storage and index."""
+        """Return the jobs that compare storage and index, and that count rows."""
         return [
             Job(lambda stopping: self.healing.heal(stopping.within)),
             Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
+            Job(self._count, max_pause_s=_COUNT_S, at_once=True),
         ]
+
+    async def _count(self, stopping: Stopping) -> None:
+        rows = await count_rows(self._database)
+        await rows.catch_up(await self._database.scans(), stopping.within)
 
     async def _catch_up(self, stopping: Stopping) -> None:
         healed = await self._catching_up.catch_up(stopping.within)

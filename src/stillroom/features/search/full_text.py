@@ -22,6 +22,7 @@ from stillroom.features.search.words import (
     words_of,
 )
 from stillroom.generation.facets import FACETS
+from stillroom.generation.origins import meanings
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 from stillroom.wire.generation import Generation
 
@@ -113,6 +114,9 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
         values = one.values(indexed.metadata)
         if one.matches == "name":
             exact += [one.letter + start for start in starts_of(values)]
+        elif one.matches == "origin":
+            named = (text for origin in values for text in meanings(origin, path))
+            exact += [facet(one.name, text) for text in named]
         elif one.is_exact:
             exact += [facet(one.name, value) for value in values]
     exact += [_NAME + one for one in words_of(path.rpartition("/")[2])]
@@ -143,7 +147,7 @@ def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
     elif kind in FACETS and FACETS[kind].matches == "name":
         yield _Way((FACETS[kind].letter + name,), True)
     else:
-        yield _Way((facet(kind, words[0]),))
+        yield from (_Way((facet(kind, word),)) for word in words)
 
 
 def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:

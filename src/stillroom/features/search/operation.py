@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -13,9 +13,9 @@ from stillroom.features.database.clock import to_nanoseconds
 from stillroom.features.database.database import Database
 from stillroom.features.database.tags import UNWANTED, checked_tags
 from stillroom.features.metadata.operation import ImageMetadata, describe_metadata
-from stillroom.features.search.database import search_rows
+from stillroom.features.search.database import count_rows, search_rows
 from stillroom.features.search.facts_query import FactsParameters
-from stillroom.features.search.query import SearchParameters, cursor_behind
+from stillroom.features.search.query import SearchFilters, SearchParameters, cursor_behind
 from stillroom.features.search.terms import narrowed, parse_terms, terms_of
 from stillroom.features.search.values import FactsQuery, SearchQuery, Term
 from stillroom.generation.facets import FACETS
@@ -23,8 +23,10 @@ from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, image_entry, ima
 from stillroom.store.api.call import Call
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
+from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.values import StoredImage
+from stillroom.wire import facets as wire
 
 
 class SearchResults(BaseModel):
@@ -39,9 +41,25 @@ class SearchResults(BaseModel):
     )
 
 
+@view_of(wire.FacetCount)
+class FacetCount(BaseModel):
+    """Number of images that have a value, such as the name of a model."""
+
+
+_Counts = list[FacetCount]
+
+
+@view_of(
+    wire.Facets, optional=("tag",),
+    model=_Counts, lora=_Counts, sampler=_Counts, tool=_Counts, day=_Counts, tag=_Counts | None,
+)  # fmt: skip
+class SearchFacets(BaseModel):
+    """Number of images with each value."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """Operation that searches images."""
+    """Operations that search images, and that count their values."""
 
     database: Database
     authorize: Authorize
@@ -52,7 +70,14 @@ class SearchOperation:
         call = await Call.of(request, self.authorize)
         asked = call.query(SearchParameters)
         visible = call.grant.narrow("storage:read", asked.prefix)
-        query = _query(asked, visible, call.grant)
+        query = replace(
+            _query(asked, visible, call.grant),
+            by_path=asked.by_path,
+            by_size=asked.by_size,
+            descending=asked.sort.startswith("-"),
+            after=image_key_bound(asked.after) if isinstance(asked.after, str) else asked.after,
+            limit=asked.limit,
+        )
         page = await (await search_rows(self.database)).search(query)
         after = page.next_after
         if isinstance(after, str):
@@ -60,6 +85,21 @@ class SearchOperation:
         items = [describe_metadata(one.image, one.metadata) for one in page.images]
         cursor = None if after is None else cursor_behind(after)
         return json_answer({"items": items, "next": cursor})
+
+    @Operation("GET", "/facets", (401, 403, 414, 503), answer=SearchFacets, query=SearchFilters)
+    async def count_facets(self, request: Request) -> Response:
+        """Count images by model, LoRA, sampler and tool, and by day (UTC) and tag.
+
+        Each list has at most 200 values, the most frequent first; `day` has the newest 366 days.
+        Without filters, all images are counted. Otherwise, the newest 10,000 matches are counted.
+        """
+        call = await Call.of(request, self.authorize)
+        asked = call.query(SearchFilters)
+        visible = call.grant.narrow("storage:read", asked.prefix)
+        query = _query(asked, visible, call.grant)
+        rows = await count_rows(self.database)
+        facets = asdict(await rows.facets(query, with_tags=_sees_library(call.grant)))
+        return json_answer({name: value for name, value in facets.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +150,12 @@ def _named(name: str) -> Iterator[None]:
         raise InvalidParameter(str(error), at=("query", name)) from error
 
 
-def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
-    after = asked.after
-    sees_library = "media" in grant.scopes and not grant.folder
+def _sees_library(grant: Grant) -> bool:
+    return "media" in grant.scopes and not grant.folder
+
+
+def _query(asked: SearchFilters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
+    sees_library = _sees_library(grant)
     checked_tags((tag.removeprefix(UNWANTED) for tag in asked.tags), ("query", "tag"))
     facts = facts_of(asked.facts, asked.tags, sees_library=sees_library)
     if not sees_library and any(one.kind == "tag" for one in facts.terms):
@@ -120,11 +163,7 @@ def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> Searc
     bounds = {"saved_from_ns": asked.saved_from, "saved_before_ns": asked.saved_before}
     facts = narrowed(facts, **{name: to_nanoseconds(at) for name, at in bounds.items() if at})
     return SearchQuery(
-        **{one.name: getattr(facts, one.name) for one in fields(facts)},
+        **{one.name: getattr(facts, one.name) for one in fields(facts)} | {"folder": grant.folder},
         prefix=KeyPrefix.of_images(visible),
         content_type=asked.content_type,
-        by_path=asked.by_path,
-        descending=asked.sort.startswith("-"),
-        after=image_key_bound(after) if isinstance(after, str) else after,
-        limit=asked.limit,
     )

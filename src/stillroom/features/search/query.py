@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.features.search.facts_query import FactsParameters, Tags
+from stillroom.features.search.values import Place
 from stillroom.paths import ImagePath
 from stillroom.store.http.parameters import (
     DEFAULT_LIMIT,
@@ -23,14 +24,14 @@ from stillroom.store.http.parameters import (
 
 MAX_SEARCH_LIMIT: Final = 1000
 
-_POSITION = re.compile(r"[0-9]{1,19}", re.ASCII)
+_POSITION = re.compile(r"(?:([0-9]{1,19})\.)?([0-9]{1,19})", re.ASCII)
 _MAX_POSITION: Final = 2**63 - 1
 _MAX_CURSOR: Final = 1400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchParameters:
-    """Query parameters of `GET /storage/search`. A filter that is None matches all images."""
+class SearchFilters:
+    """Query parameters that select images. A filter that is None matches all images."""
 
     facts: FactsParameters
     tags: Tags = ()
@@ -38,6 +39,12 @@ class SearchParameters:
     prefix: Prefix = EVERY_PATH
     saved_from: Annotated[datetime | None, moment("Saved at this time or later.")] = None
     saved_before: Annotated[datetime | None, moment("Saved before this time.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchParameters(SearchFilters):
+    """Query parameters of `GET /storage/search`."""
+
     sort: Annotated[
         str,
         choice(
@@ -45,8 +52,10 @@ class SearchParameters:
             "saved",
             "path",
             "-path",
+            "size",
+            "-size",
             default="-saved",
-            description="Sorts by the time of the save or by path; `-` reverses the order.",
+            description="Sorts by the time of the save, path or size; `-` reverses the order.",
         ),
     ] = "-saved"
     limit: Annotated[int, page_size("Images", MAX_SEARCH_LIMIT)] = DEFAULT_LIMIT
@@ -68,21 +77,30 @@ class SearchParameters:
         return self.sort.endswith("path")
 
     @property
-    def after(self) -> str | int | None:
+    def by_size(self) -> bool:
+        """Return whether images are sorted by size."""
+        return self.sort.endswith("size")
+
+    @property
+    def after(self) -> Place | None:
         """Place of the last image on the previous page (see `cursor_behind`), or None."""
-        return _parse_cursor(self.cursor, by_path=self.by_path) if self.cursor else None
+        if not self.cursor:
+            return None
+        return _parse_cursor(self.cursor, by_path=self.by_path, by_size=self.by_size)
 
 
-def cursor_behind(place: str | int) -> str:
+def cursor_behind(place: Place) -> str:
     """Return the cursor for the page after an image.
 
-    `place` is the path of the image, or its position in the order in which images were saved. The
-    client already has this image, so that the cursor reveals nothing.
+    `place` is the path of the image, or its position in the order in which images were saved, with
+    its size if they are sorted by size. The client already has this image, so that the cursor
+    reveals nothing.
     """
-    return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")
+    text = ".".join(map(str, place)) if isinstance(place, tuple) else str(place)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _parse_cursor(cursor: str, *, by_path: bool) -> str | int:
+def _parse_cursor(cursor: str, *, by_path: bool, by_size: bool) -> Place:
     try:
         text = base64.b64decode(
             cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
@@ -91,9 +109,11 @@ def _parse_cursor(cursor: str, *, by_path: bool) -> str | int:
             return ImagePath.parse(text).text
     except (ValueError, InvalidPath):  # binascii.Error and UnicodeDecodeError are ValueErrors
         text = ""
-    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
+    found = None if by_path else _POSITION.fullmatch(text)
+    numbers = [int(number) for number in found.groups() if number] if found else []
+    if len(numbers) != 1 + by_size or max(numbers) > _MAX_POSITION:
         raise InvalidParameter(
             "must be the value of `next` from a page with the same sort order",
             at=("query", "cursor"),
         )
-    return int(text)
+    return (numbers[0], numbers[1]) if by_size else numbers[0]

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.features.database.engine import Rows
 from stillroom.features.search.changes import changes_of_deletions, changes_of_saves
+from stillroom.features.search.counts import COUNTED, Counted, count_changes, read_counted
 from stillroom.features.search.full_text import (
     SPREAD_NS,
     bounds_of,
@@ -38,11 +39,12 @@ from stillroom.features.search.values import (
     FoundPage,
     Indexed,
     IndexedImage,
+    Place,
     Removed,
     SearchQuery,
 )
 from stillroom.features.search.words import facet, folder_facet
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
 from stillroom.wire.generation import AiMark
 
@@ -55,6 +57,9 @@ _NEAR: Final = 5000  # rows after the start of a page that are checked one by on
 # Maximum time span of the second step of a phrase search (`SearchRows._page_rows`), as a multiple
 # of the time span of the first step.
 _REACH: Final = 64
+_MANY: Final = 20_000  # images in a folder that take longer to sort than to find by size
+
+_SHOWN: Final = [column for column in search_images.c if column.name != "words"]
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
@@ -121,8 +126,8 @@ class SearchRows(Rows):
                 and (key not in known or known[key].saved_ns <= image["saved_ns"])
             )
         ]
-        self._remove(connection, {known[key].id for key in (*old, *new) if key in known})
-        self._add(connection, [rows[key] for key in new])
+        removed = self._remove(connection, {known[key].id for key in (*old, *new) if key in known})
+        count_changes(connection, self._add(connection, [rows[key] for key in new]), removed)
         changed = [key for key in new if _is_other_save(rows[key][0], known.get(key))]
         # A comparison that finds an image for the first time does not mean that it was replaced.
         replaced = [key for key in changed if key in known or not certain]
@@ -165,7 +170,7 @@ class SearchRows(Rows):
         lock_index(connection)
         known = _read_known(connection, {one.key for one in removed})
         old = [one for one in removed if one.key in known and known[one.key].saved_ns <= one.at_ns]
-        self._remove(connection, {known[one.key].id for one in old})
+        count_changes(connection, (), self._remove(connection, {known[one.key].id for one in old}))
         self._engine.note_stale(connection, {one.key for one in removed})
         self._report(connection, [], old, {}, found=False)
 
@@ -191,15 +196,17 @@ class SearchRows(Rows):
     async def search(self, query: SearchQuery) -> FoundPage:
         """Return one page of search results."""
         async with self._engine.reading() as connection:
-            rows = await self._page_rows(connection, query)
+            rows = await self.page_rows(connection, query, *_SHOWN)
         shown = rows[: query.limit]
-        next_after: str | int | None = None
+        next_after: Place | None = None
         if len(rows) > query.limit:
-            next_after = shown[-1].storage_key if query.by_path else shown[-1].id
+            last = shown[-1]
+            next_after = (last.size, last.id) if query.by_size else last.id
+            next_after = last.storage_key if query.by_path else next_after
         return FoundPage([image_of(row) for row in shown], next_after)
 
-    async def _page_rows(
-        self, connection: AsyncConnection, query: SearchQuery
+    async def page_rows(
+        self, connection: AsyncConnection, query: SearchQuery, *columns: sa.ColumnElement[Any]
     ) -> list[sa.Row[Any]]:
         """Return the rows for one page, and one more row if there is a next page.
 
@@ -214,8 +221,13 @@ class SearchRows(Rows):
         3. Search all rows. If the phrase is common and step 2 found more than twice as many results
            as step 1, scan the rows by age. Otherwise, use the word index.
         """
-        asked = self._build_select(query)
-        if self._engine.is_sqlite or query.by_path or not has_phrase(query):
+        query = await self._engine.expand(connection, query)
+        folder = None if query.by_path else folder_facet(query.prefix.text)
+        if query.by_size and await _is_large(connection, query.prefix):
+            folder = None  # sort with the index on sizes instead of sorting the whole folder
+        asked = self._build_select(query, columns, folder)
+        is_sorted = query.by_path or query.by_size
+        if self._engine.is_sqlite or is_sorted or not has_phrase(query):
             return [*(await connection.execute(asked)).all()]
         first, last, end = (await connection.execute(_edges(query))).one()
         if first is None:
@@ -239,56 +251,73 @@ class SearchRows(Rows):
             found = (await connection.execute(asked)).all()
         return [*found]
 
-    def _build_select(self, query: SearchQuery) -> sa.Select[Any]:
+    def _build_select(
+        self, query: SearchQuery, columns: Iterable[sa.ColumnElement[Any]], folder: str | None
+    ) -> sa.Select[Any]:
         images = search_images.c
-        folder = None if query.by_path else folder_facet(query.prefix.text)
         type_ = None if query.content_type is None else facet("type", query.content_type)
         exact = [word for word in (type_, folder) if word is not None]
         wanted = matching(query, exact, is_sqlite=self._engine.is_sqlite)
-        asked = sa.select(*(column for column in images if column.name != "words"))
+        asked = sa.select(*columns)
         place: sa.ColumnElement[int] = images.id
+        size: sa.ColumnElement[int] = images.size
         key: sa.ColumnElement[str] = images.storage_key
         asked = asked.where(*wanted)
-        if wanted and self._engine.is_sqlite:
-            # Search full text first, in id order: `+` keeps SQLite from using the key index.
+        if (wanted or query.by_size) and self._engine.is_sqlite:
             key = sa.literal_column("+search_images.storage_key", sa.String)
+        if wanted and self._engine.is_sqlite:
+            # Search full text first, in id order: `+` keeps SQLite from using other indexes.
+            size = sa.literal_column("+search_images.size", sa.BigInteger)
             place = full_text.c.rowid
         prefix = query.prefix.text
         asked = asked.where(key >= prefix, key < prefix + BEHIND_ALL)
-        order = images.storage_key if query.by_path else place
+        order: sa.ColumnElement[Any] = images.storage_key if query.by_path else place
+        sorted_by = [size, place] if query.by_size else [order]
+        if query.by_size:
+            order = sa.tuple_(size, place)
         asked = asked.where(*_bounds(query, place, order))
-        asked = asked.order_by(order.desc() if query.descending else order.asc())
+        asked = asked.order_by(*(c.desc() if query.descending else c.asc() for c in sorted_by))
         return asked.limit(query.limit + 1)
 
-    def _remove(self, connection: sa.Connection, ids: Iterable[int]) -> None:
-        if gone := sorted(ids):
-            connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
-        if gone and self._engine.is_sqlite:
+    def _remove(self, connection: sa.Connection, ids: Iterable[int]) -> Sequence[Counted]:
+        """Remove rows, and return what is needed to count them."""
+        gone = sorted(ids)
+        if not gone:
+            return ()
+        removing = sa.delete(search_images).where(search_images.c.id.in_(gone))
+        removed = read_counted(connection, removing.returning(*COUNTED))
+        if self._engine.is_sqlite:
             connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
+        return removed
 
-    def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+    def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> list[Counted]:
+        """Add rows, and return what is needed to count them."""
         if not rows:
-            return
+            return []
         for add_words in self._engine.hooks.indexing:
             add_words(connection, rows)
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
-        images, words = list[dict[str, Any]](), list[dict[str, Any]]()
+        images, words, added = list[dict[str, Any]](), list[dict[str, Any]](), list[Counted]()
         for id_, (image, texts) in zip(ids, rows, strict=True):
-            images.append({"id": id_, **image})
+            facts = image["generation"]
+            text = None if facts is None else _JSON.encode(facts)
+            images.append({"id": id_, **image, "generation": text})
+            added.append((id_, image["storage_key"], image["saved_ns"], facts))
             words.append({"rowid": id_, **texts})
         if self._engine.is_sqlite:
             _insert(connection, search_images, images)
             _insert(connection, full_text, words)
-            return
-        for start in range(0, len(images), _AT_ONCE):
-            connection.execute(sa.insert(search_images), images[start : start + _AT_ONCE])
+        else:
+            for start in range(0, len(images), _AT_ONCE):
+                connection.execute(sa.insert(search_images), images[start : start + _AT_ONCE])
+        return added
 
     def _row_of(self, indexed: IndexedImage) -> Row:
         image, generation, texts = indexed.image, indexed.metadata.generation, texts_of(indexed)
         facts = None
         if generation is not None:
             json_values = generation.as_json().items()
-            facts = _JSON.encode({name: value for name, value in json_values if value is not None})
+            facts = {name: value for name, value in json_values if value is not None}
         row = {
             "storage_key": image.key.text,
             "saved_ns": known_ns(image.modified_ns),
@@ -313,6 +342,13 @@ async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
     ways = {"seqscan": False, "indexscan": by_age, "bitmapscan": not by_age}
     settings = [sa.func.set_config(f"enable_{way}", f"{on}", True) for way, on in ways.items()]
     await connection.execute(sa.select(*settings))
+
+
+async def _is_large(connection: AsyncConnection, folder: KeyPrefix) -> bool:
+    key = search_images.c.storage_key
+    keys = sa.select(key).where(key >= folder.text, key < folder.text + BEHIND_ALL)
+    rest = await connection.execute(keys.order_by(key).offset(_MANY).limit(1))
+    return rest.first() is not None
 
 
 def _bounds(

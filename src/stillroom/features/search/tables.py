@@ -20,7 +20,10 @@ _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 # empty while the index may contain images of several storages.
 STORAGE: Final = "storage"
 
-Row = tuple[dict[str, Any], dict[str, str]]  # row for `search_images`, and full text by column
+MAX_VALUE: Final = 255  # characters of a value in `search_counts`
+
+# Row for `search_images`, whose generation metadata is not encoded yet, and full text by column.
+Row = tuple[dict[str, Any], dict[str, str]]
 
 search_images: Final = sa.Table(
     "search_images",
@@ -52,7 +55,21 @@ search_images: Final = sa.Table(
     # Null in SQLite, where the words are in the virtual FTS5 table `search_words`.
     sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql")),
     sa.UniqueConstraint("storage_key"),
+    sa.Index(None, "size", "id"),
+    sa.Index(None, "sha256"),
     sa.Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
+)
+
+# Number of indexed images with each model, LoRA, sampler and tool, and of each day (`counts.py`).
+search_counts: Final = sa.Table(
+    "search_counts",
+    metadata,
+    # Index word of the value (`words.facet`), which ignores case.
+    sa.Column("word", sa.String(20), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("value", sa.String(MAX_VALUE), nullable=False),
+    sa.Column("images", sa.BigInteger, nullable=False),
+    sa.Index(None, "kind", "images"),
 )
 
 

@@ -13,6 +13,7 @@ from stillroom.store.values import StoredImage
 from stillroom.wire.generation import Generation
 
 # Names of background scans:
+COUNTS_SCAN: Final = "counts"  # counts the images that `search_counts` does not contain
 INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
 REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
 NEVER_NS: Final = 2**63  # later than every save
@@ -65,6 +66,7 @@ class Indexed:
 
 
 BEHIND_ALL: Final = "\U0010ffff"  # sorts after every key, because keys never contain it
+Place = str | int | tuple[int, int]  # of an image among search results; see `SearchQuery`
 KeyRange = tuple[str, str]  # keys after the first text, up to and including the second
 
 
@@ -74,7 +76,8 @@ class Term(NamedTuple):
     Attributes:
         kind: Name of the filter. Empty for plain words, which match the prompt, path and model
             name, and also captions, alt texts and tags in the media library.
-        words: Consecutive words, or the whole value of an exact filter.
+        words: Consecutive words, or the whole value of an exact filter. An image then matches if
+            it has any of several values.
         is_prefix: True if the last word also matches longer words that begin with it.
         is_excluded: True if images that match the condition are excluded.
     """
@@ -90,7 +93,8 @@ class FactsQuery:
     """Conditions that images must meet. All terms must match. A limit that is None is ignored.
 
     Times are nanoseconds since the epoch. The bounds `…_from` are inclusive, the others exclusive.
-    If `sees_library` is True, words also match captions, alt texts and tags.
+    If `sees_library` is True, words also match captions, alt texts and tags. `folder` limits the
+    images whose hashes and paths the query may use, because the token is limited to this folder.
     """
 
     terms: tuple[Term, ...] = ()
@@ -99,6 +103,7 @@ class FactsQuery:
     size_from: int | None = None
     size_below: int | None = None
     sees_library: bool = True
+    folder: str = ""
 
 
 NO_FACTS: Final = FactsQuery()  # matches every image
@@ -106,16 +111,18 @@ NO_FACTS: Final = FactsQuery()  # matches every image
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery(FactsQuery):
-    """Query for one page of a search, sorted by path or by the time of the save.
+    """Query for one page of a search, sorted by path, by size or by the time of the save.
 
-    `after` is the last position on the previous page: a key if sorted by path, else a row id.
+    `after` is the last position on the previous page: a key if sorted by path, else a row id. If
+    sorted by size, it is a size and a row id.
     """
 
     prefix: KeyPrefix
     content_type: str | None = None
     by_path: bool = False
+    by_size: bool = False
     descending: bool = True
-    after: str | int | None = None
+    after: Place | None = None
     limit: int = 100
 
 
@@ -124,4 +131,4 @@ class FoundPage:
     """Page of search results. `next_after` is the next page's `after`; None on the last page."""
 
     images: Sequence[IndexedImage]
-    next_after: str | int | None = None
+    next_after: Place | None = None

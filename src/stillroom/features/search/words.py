@@ -40,8 +40,9 @@ def words_of(text: str) -> list[str]:
 
 @functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
-    """Encode a field's whole value as one index word, for exact, case-insensitive matches."""
-    digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
+    """Encode a field's whole value as one index word, for exact matches. Only paths have case."""
+    text = value if name == "derived_from" else value.casefold()
+    digest = hashlib.blake2b(f"{name}={text}".encode(), digest_size=10)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from stillroom.features.database.config import RowsConfig
 from stillroom.features.database.engine import migrating
 from stillroom.features.database.tables import metadata
 
-HEAD: Final = "0014"  # newest schema revision in `versions/`, as a test checks
+HEAD: Final = "0015"  # newest schema revision in `versions/`, as a test checks
 _OLDEST: Final = "0011"  # oldest revision that can be migrated: Stillroom 0.3 (docs/stability.md)
 TABLE_MODULES: Final = (
     "stillroom.features.events.tables",
