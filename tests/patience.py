@@ -27,7 +27,7 @@ PATIENT: Final = {
     **dict.fromkeys(_BUCKET_DEADLINES, 60.0),
     "stillroom.store.api.entries._HOOKS_TIMEOUT_S": 60.0,
     "stillroom.store.api.health._WAIT_S": 60.0,
-    "stillroom.features.metadata.operation._EXPIRATION_TIMEOUT_S": 60.0,
+    "stillroom.features.metadata.operation._DATABASE_TIMEOUT_S": 60.0,
     "stillroom.features.runs.operations._EXPIRATIONS_TIMEOUT_S": 60.0,
     "stillroom.store.auth.jwks.FETCH_TIMEOUT_S": 60.0,
     "stillroom.cli.doctor._TIMEOUT_S": 60,

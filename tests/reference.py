@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -223,7 +224,8 @@ def operation(described: dict[str, Any], shared: Sequence[Row]) -> list[str]:
     responses = sorted(described["responses"].items())
     lines.append("")
     if names := " ".join(row[0].strip("`") for row in parameters if row in shared):
-        lines.append(f"- [parameters](#parameters): `{names}`")
+        text = f"- [parameters](#parameters): `{names}`"
+        lines += textwrap.wrap(text, 120, subsequent_indent="  ")
     lines += [answered(status, said) for status, said in responses if status < "400"]
     refused = " ".join(status for status, _ in responses if status >= "400")
     return [*lines, f"- [refusals](#refusals): `{refused}`"] if refused else lines

@@ -27,8 +27,8 @@ from stillroom.store.telemetry import metrics, request_id
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
 _ALLOWED_HEADERS: Final = (
     *("Authorization", "Content-Disposition", "If-Match", "If-Modified-Since", "If-None-Match"),
-    *("If-Range", "If-Unmodified-Since", "Range", "Repr-Digest", "X-Amz-Checksum-Sha256"),
-    *("X-Request-Id",),
+    *("If-Range", "If-Unmodified-Since", "Range", "Repr-Digest", "Sign-Url"),
+    *("X-Amz-Checksum-Sha256", "X-Request-Id"),
 )
 _EXPOSED_HEADERS: Final = (
     *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Repr-Digest"),
@@ -55,7 +55,6 @@ def create_app(settings: Settings) -> FastAPI:
         storage=settings.storage.kind,
         database=next((kind for f in parts.features if (kind := f.database_kind)), "none"),
     )
-
     app = FastAPIOffline(
         title="Stillroom",
         version=__version__,

@@ -82,6 +82,7 @@ FEATURES: Final = (
         prefixes=("/media-resources", "/media-dead-letters"),
     ),
     FeatureLine("search", needs=("database", "metadata"), prefixes=("/storage/search",)),
+    FeatureLine("lineage", needs=("database", "metadata", "search")),
     FeatureLine("runs", needs=("library",), prefixes=("/storage/runs",)),
     FeatureLine("retention", needs=("library", "runs"), headers=("Expires-In",)),
     FeatureLine(
@@ -244,8 +245,7 @@ def assemble(
         changes=changes,
         disk=_disk_of(settings),
     )
-    is_counted = observer is not None
-    store = Store(settings, storage, changes, images_url, is_counted=is_counted, off=off)
+    store = Store(settings, storage, changes, images_url, is_counted=observer is not None, off=off)
     open_features(store)
     return Parts(
         settings=settings,

@@ -24,7 +24,7 @@ def preflight(server: Server, origin: str, method: str = "POST") -> httpx.Respon
         headers={
             "Origin": origin,
             "Access-Control-Request-Method": method,
-            "Access-Control-Request-Headers": "authorization,if-match,repr-digest",
+            "Access-Control-Request-Headers": "authorization,if-match,repr-digest,sign-url",
         },
     )
 

@@ -35,6 +35,7 @@ OURS = [
     ("/api/v1/storage/events", "get"),
     ("/api/v1/storage/metadata/{path}", "get"),
     ("/api/v1/storage/search", "get"),
+    ("/api/v1/storage/search/facets", "get"),
     ("/api/v1/storage/upload-grants", "post"),
     ("/api/v1/storage/upload-grants/complete", "post"),
     ("/api/v1/storage/upload-grants/{path}", "put"),
@@ -176,7 +177,7 @@ def test_the_document_says_all_that_a_generated_client_needs(server: Server) -> 
     for method, expected in {
         "get": {*reads, "Range"},
         "head": reads,
-        "post": {*reads, "Repr-Digest", "Expires-In"},
+        "post": {*reads, "Repr-Digest", "Expires-In", "Sign-Url"},
         "delete": {"If-Match"},
     }.items():
         parameters = image[method]["parameters"]

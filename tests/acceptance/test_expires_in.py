@@ -112,7 +112,8 @@ def test_metadata_and_runs_say_when_it_ends_by_the_rules(tmp_path: Path) -> None
         assert timedelta(0) < week - datetime.fromisoformat(when) < timedelta(minutes=1)
     assert said["tmp/best/1.png"] is said["b.png"] is listed["tmp/best"] is None
     assert datetime.fromisoformat(ends.json()["expires_at"]) < week
-    assert ends.headers["etag"].count("-") == before.count("-") + 1, "what says more is no 304"
+    digests = {etag.rpartition("-")[2] for etag in (ends.headers["etag"], before)}
+    assert len(digests) == 2, "another expiration is no 304"
 
 
 @pytest.mark.parametrize("named", [True, False])

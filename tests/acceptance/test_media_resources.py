@@ -46,7 +46,8 @@ def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> Non
         "limit=0", "limit=x", "start_after=x", "content_hash=abc", "created_from=yesterday",
         "created_before=2026-11-24", "created_from=0001-01-01T00:00:00%2B23:59", "limit=1&limit=2",
         "content_type=%00", "resource_type=%FF", "source_key=media/a", "source_key=compute/..",
-        "source_key=compute/%00", "&".join(["source_key=compute/a"] * 51),
+        "source_key=compute/%00", "source_prefix=media/", "source_prefix=compute/../",
+        "source_prefix=compute/a&source_prefix=compute/b", "&".join(["source_key=compute/a"] * 51),
         "start_after=%7B00000000-0000-7000-8000-000000000000%7D",
     ],
 )  # fmt: skip

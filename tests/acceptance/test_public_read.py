@@ -123,6 +123,18 @@ def test_anybody_does_nothing_but_read_an_image(public: Server, url: str) -> Non
     assert httpx.get(f"{public.images}/new.png").status_code == 404
 
 
+def test_a_zip_file_needs_a_token_or_a_link_even_if_its_images_do_not(public: Server) -> None:
+    archive = f"{public.url}{STORAGE}/archive"
+    body = {"archive": {"prefix": "a b/"}}
+    with public.client() as client:
+        link = client.post(f"{STORAGE}/signed-urls", json=body).json()["url"]
+    query = link.partition("?")[2]
+
+    assert (httpx.get(link).status_code, link.partition("?")[0]) == (200, archive)
+    for target in (archive, f"{archive}?prefix=a", f"{link}x", f"{archive}?prefix=&{query}"):
+        assert httpx.get(target).status_code == 401
+
+
 def test_tokens_cover_no_more_than_before_but_for_reading(public: Server, url: str) -> None:
     elsewhere = bearer(public, "--scope", "storage:read", "--prefix", "elsewhere")
     writer = bearer(public, "--scope", "storage:write")

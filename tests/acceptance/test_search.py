@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -95,7 +95,11 @@ def test_pages_follow_each_other_to_the_end(client: httpx.Client, folder: str) -
         save(client, name, "a fox")
     wait_for(client, names[::-1], prefix=f"{folder}/")
 
-    for sort, expected in (("-saved", names[::-1]), ("path", names), ("-path", names[::-1])):
+    for sort, expected in (
+        ("-saved", names[::-1]),
+        *(("path", names), ("-path", names[::-1])),
+        *(("size", names), ("-size", names[::-1])),  # of one size: by the time of the save
+    ):
         asked = {"prefix": f"{folder}/", "limit": "2", "sort": sort, "q": "fox"}
         found: list[str] = []
         cursor: str | None = ""
@@ -127,6 +131,50 @@ def test_a_confined_token_finds_its_folder_only_and_learns_no_more(
         assert foreign["next"] is None
         last = confined.get(SEARCH, params={"limit": 2}).json()
         assert last["next"] is None, "two images, and nothing of the others"
+        counted = confined.get(f"{SEARCH}/facets").json()
+        assert (counted["counted"], "tag" in counted) == (2, False)
+        assert confined.get(f"{SEARCH}/facets", params={"prefix": folder}).json() == counted
+        assert confined.get(f"{SEARCH}/facets", params={"prefix": "b/"}).status_code == 403
+
+
+@pytest.mark.hosts
+def test_the_values_of_images_are_counted(client: httpx.Client, folder: str) -> None:
+    def counted(**asked: str) -> Any:
+        return client.get(f"{SEARCH}/facets", params=asked).raise_for_status().json()
+
+    began = datetime.now(UTC)
+    for name in ("a.png", "b.png"):
+        save(client, f"{folder}/{name}", "a fox")
+    save(client, f"{folder}/c.png", "a whale")
+    wait_for(client, [f"{folder}/{name}.png" for name in "cba"], prefix=folder)
+    asked = {"storage_key": f"compute/{folder}/a.png", "relocate": False}
+    made = client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status().json()
+    client.post(f"{LIBRARY}/{made['id']}/tags", json={"tags": [folder]}).raise_for_status()
+
+    found = counted(prefix=f"{folder}/", q="fox")
+    days = found.pop("day")
+    assert sum(day["count"] for day in days) == 2
+    possible = {moment.strftime("%Y-%m-%d") for moment in (began, datetime.now(UTC))}
+    assert {day["value"] for day in days} <= possible
+    assert found == {
+        "model": [{"value": "ink_v2", "count": 2}],
+        "lora": [],
+        "sampler": [{"value": "Euler a", "count": 2}],
+        "tool": [{"value": "A1111", "count": 2}],
+        "tag": [{"value": folder, "count": 1}],
+        "counted": 2,
+        "complete": True,
+    }
+    everything = counted()
+    assert everything["complete"]
+    assert everything["counted"] >= 3
+    assert {"value": folder, "count": 1} in everything["tag"]
+    before = sum(one["count"] for one in everything["model"] if one["value"] == "ink_v2")
+    client.delete(f"/api/v1/storage/images/{folder}/c.png").raise_for_status()
+    wait_for(client, [f"{folder}/b.png", f"{folder}/a.png"], prefix=folder)
+    model = {one["value"]: one["count"] for one in counted()["model"]}
+    assert model["ink_v2"] == before - 1
+    assert client.get(f"{SEARCH}/facets", params={"q": "colour:red"}).status_code == 422
 
 
 def ids(client: httpx.Client, **asked: Any) -> list[str]:
@@ -191,12 +239,15 @@ BAD: tuple[dict[str, Any], ...] = (
     {"seed": str(2**64)},
     {"seed": "1e3"},
     {"seed": "9" * 500},
-    {"sort": "size"},
+    {"sort": "colour"},
     {"limit": "0"},
     {"cursor": "!"},
     {"cursor": "Li4vYQ", "sort": "path"},
     {"cursor": "YS5wbmc"},
     {"cursor": "A" * 5000},
+    {"cursor": "MS4y"},
+    {"cursor": "NQ", "sort": "size"},
+    {"cursor": "OTk5OTk5OTk5OTk5OTk5OTk5OS4x", "sort": "size"},
     {"cursor": "OTk5OTk5OTk5OTk5OTk5OTk5OQ"},  # later than any row can be
     {"saved_from": "yesterday"},
     {"q": "x" * 1001},

@@ -108,6 +108,7 @@ async def test_tags_are_changed_and_filtered_by(
     keys = [f"compute/{folder}/{number}.png" for number in (0, 2)]
     assert await listed(source_key=keys) == [made[2].id, made[0].id]
     assert await listed(source_key=keys[0]) == [made[0].id]
+    assert await listed(source_prefix=f"compute/{folder}/1") == [made[1].id]
 
 
 async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(
@@ -192,6 +193,7 @@ def test_the_library_is_searched_on_the_command_line(
         listed("--type", "video") == listed("--model", "ink") == listed("--ai-mark", "both") == []
     )
     assert listed("--source-key", str(whale.source_key)) == [whale.id]
+    assert listed("--source-prefix", str(whale.source_key)) == [whale.id]
     assert listed("--content-hash", fox.content_hash, "--from", "2026-01-01") == [fox.id]
     assert listed("--before", "2026-01-01") == []
     run("ls", "--type", "movie", code=2)

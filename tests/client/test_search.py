@@ -9,7 +9,7 @@ import pytest
 from command_line import Run
 from generation.carriers import png
 from running import Server
-from stillroom.client import AsyncImageStore
+from stillroom.client import AsyncImageStore, FacetCount
 from stillroom.errors import InvalidParameter, InvalidPath
 from waiting import eventually
 
@@ -90,6 +90,29 @@ async def test_images_are_found_by_the_tags_that_the_library_has_for_them(
     assert f"{folder}/1.png" in listed.out
     assert f"{folder}/2.png" not in listed.out
     assert f"{folder}/2.png" in run("search", "--prefix", folder, "--tag", "-sea").out
+
+
+async def test_values_of_images_are_counted(store: AsyncImageStore, folder: str, run: Run) -> None:
+    await saved(store, folder, {"1.png": "a fox", "2.png": "a \x1b[31m fox", "3.png": "a whale"})
+    text = {"parameters": "a fox\nSteps: 20, Seed: 9, Model: ink\x1b[31m"}
+    await store.save(f"{folder}/4.png", png(text))
+    await store.ingest(f"{folder}/1.png", relocate=False)
+
+    async def is_counted() -> bool:
+        return (await store.facets(prefix=f"{folder}/")).counted == 4
+
+    await eventually(is_counted)
+    counted = await store.facets("fox", prefix=f"{folder}/")
+    assert counted.model == [FacetCount("ink_v2", 2), FacetCount("ink\x1b[31m", 1)]
+    assert (counted.counted, counted.complete, counted.tag) == (3, True, [])
+    assert (await store.facets()).counted >= 4
+
+    listed = run("facets", "--prefix", f"{folder}/", "whale")
+    assert (listed.code, listed.err) == (0, "1 image counted\n")
+    assert "model            1  ink_v2\n" in listed.out
+    assert "\x1b" not in run("facets", "--prefix", f"{folder}/").out
+    as_json = run("facets", "--prefix", f"{folder}/", "whale", "--json").out
+    assert json.loads(as_json)["tool"] == [{"value": "A1111", "count": 1}]
 
 
 async def test_what_cannot_be_asked_is_refused_before_it_is_sent(store: AsyncImageStore) -> None:

@@ -200,6 +200,30 @@ async def test_a_signed_url_needs_no_token(store: AsyncImageStore, folder: str) 
         assert (await stranger.get(url)).content == PNG
 
 
+@pytest.mark.parametrize("life", [timedelta(hours=1), "1h", 3600])
+async def test_a_save_returns_a_signed_url(
+    store: AsyncImageStore, folder: str, life: timedelta | str | int
+) -> None:
+    saved = await store.save(f"{folder}/a b.png", PNG, sign=life)
+
+    async with httpx.AsyncClient() as stranger:
+        assert (await stranger.get(str(saved.signed_url))).content == PNG
+    assert saved.signed_url_expires_at is not None
+    lasts = saved.signed_url_expires_at - datetime.now(UTC)
+    assert timedelta(minutes=58) < lasts <= timedelta(hours=1, seconds=1)
+    plain = await store.save(f"{folder}/a b.png", PNG)
+    assert (plain.signed_url, plain.signed_url_expires_at) == (None, None)
+    unique = await store.save(f"{folder}/a b.png", PNG, unique=True, sign=life)
+    assert "a%20b-1.png" in str(unique.signed_url)
+    for error, options in (
+        (errors.InvalidParameter, {"sign": "soon"}),
+        (errors.InvalidParameter, {"sign": "8d"}),
+        (TypeError, {"sign": life, "direct": True}),
+    ):
+        with pytest.raises(error):
+            await store.save(f"{folder}/a b.png", PNG, **options)
+
+
 async def test_an_image_is_taken_into_the_library_once(store: AsyncImageStore, folder: str) -> None:
     picture = Image.new("RGB", (20, 10), tuple(os.urandom(3)))
     saved = await store.save(f"{folder}/a b.png", picture)

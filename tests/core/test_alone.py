@@ -143,6 +143,37 @@ async def test_a_request_for_a_feature_that_is_off_is_501_and_says_why(
     assert "it is not among the chosen features" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("body", [{"archive": {"prefix": ""}}, {"run": "a"}])
+async def test_a_link_to_a_zip_file_is_501_where_none_is_made(
+    client: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    answer = await client.post("/api/v1/storage/signed-urls", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (501, "feature_off")
+    assert "'archive'" in answer.json()["detail"]
+
+
+async def test_a_save_may_ask_for_a_signed_url(client: httpx.AsyncClient) -> None:
+    fields = {"sign-url": "1h"}
+
+    saved = await client.post(f"{IMAGES}/a.png", files={"file": PNG}, headers=fields)
+
+    url = saved.json()["signed_url"]
+    del client.headers["authorization"]
+    assert (await client.head(url)).status_code == 200
+    assert (await client.head(f"{url}0")).status_code == 401
+
+
+async def test_links_to_runs_need_the_feature_and_others_do_not(tmp_path: Path) -> None:
+    token = f"Bearer {mint_token(JWT_SECRET, expires_in=timedelta(hours=1))}"
+    async with client_of(app_with(tmp_path, ["archive"]), authorization=token) as client:
+        await client.post(f"{IMAGES}/a/b.png", files={"file": PNG})
+        for body, status in (({"archive": {"prefix": "a/"}}, 200), ({"run": "a"}, 501)):
+            answer = await client.post("/api/v1/storage/signed-urls", json=body)
+            assert answer.status_code == status
+        assert "'runs'" in answer.json()["detail"]
+
+
 async def test_a_save_with_a_lifetime_is_refused_where_nothing_expires(
     client: httpx.AsyncClient,
 ) -> None:

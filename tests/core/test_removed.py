@@ -94,6 +94,9 @@ def test_a_server_without_the_folder_of_a_feature_keeps_its_promises(
             assert client.get(IMAGES).json() == ["a.png"]
             assert client.get(path).content == PNG
             assert client.head(path).status_code == 200
+            if name == "lineage":
+                metadata = client.get(path.replace("/images/", "/metadata/")).json()
+                assert (metadata["derived_from"], metadata["derivatives"]) == (None, None)
             assert client.delete(path).status_code == 200
     finally:
         server.terminate()

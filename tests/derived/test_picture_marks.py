@@ -8,11 +8,11 @@ import pytest
 
 from derived.conftest import Store
 from generation import carriers as at
+from generation.whole import find_in
 from in_process import IMAGES
 from services.exiftool import read_by_exiftool
 from stillroom.features.pictures.derivation import Derivation
 from stillroom.generation.carriers.xmp import TRAINED
-from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
 
 pytestmark = pytest.mark.slow

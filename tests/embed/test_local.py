@@ -154,6 +154,8 @@ def test_a_server_and_a_script_see_what_the_other_does(
         del client.headers["authorization"]
         opened = client.get(f"{images}/a/1.png?{query}", follow_redirects=True)
         assert opened.content == PNG
+        link = store.signed_url(archive="a/").partition("/api/")[2]
+        assert client.get(f"/api/{link}").content.startswith(b"PK")
 
 
 def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:

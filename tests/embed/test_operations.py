@@ -55,6 +55,8 @@ async def test_the_apps_own_endpoints_use_the_sdks_names(
         await images.copy("a/b c.png", "b")
         assert [path async for path in images.iter()] == ["a/b c.png", "a/large", "b"]
         assert "signature=" in await images.signed_url("b")
+        assert "/archive?prefix=a/&expires=" in await images.signed_url(archive="a/")
+        assert "/images/b?expires=" in str((await images.save("b", PNG, sign="1h")).signed_url)
         await images.delete("a/large")
         with pytest.raises(ImageNotFound, match="a/large: no such image"):
             await images.read("a/large")

@@ -40,7 +40,6 @@ class ForkedServer(subprocess.Popen[bytes]):
         self.pid = pid
         self.returncode = None
         self.stdin = self.stdout = self.stderr = None
-        self._ending = os.pidfd_open(pid)  # readable when the process has ended
         self._polling = threading.Lock()
 
     def poll(self) -> int | None:
@@ -55,10 +54,14 @@ class ForkedServer(subprocess.Popen[bytes]):
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process has ended, and return its status."""
         if self.poll() is None:
-            ending = select.poll()
-            ending.register(self._ending)
-            if not ending.poll(None if timeout is None else timeout * 1000):
-                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            ending = os.pidfd_open(self.pid)  # readable when the process has ended
+            try:
+                poll = select.poll()
+                poll.register(ending)
+                if not poll.poll(None if timeout is None else timeout * 1000):
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            finally:
+                os.close(ending)
         status = self.poll()
         assert status is not None
         return status
@@ -69,8 +72,7 @@ class ForkedServer(subprocess.Popen[bytes]):
             os.kill(self.pid, sig)
 
     def __del__(self) -> None:
-        """Close the descriptor. The test that started the process ends it."""
-        os.close(self._ending)
+        """Leave the process alone: the test that started it ends it."""
 
 
 def fork_server(
@@ -82,7 +84,9 @@ def fork_server(
         return None
     order = [list(command), str(log), dict(environment), str(Path.cwd())]
     with _asking, _adopting():
-        return ForkedServer(command, int(_preloaded_server().ask(json.dumps(order))))
+        pid = int(_preloaded_server().ask(json.dumps(order)))
+        assert pid, "no server was forked"
+        return ForkedServer(command, pid)
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def _fork_and_print(order: list[object]) -> None:
     os.close(writing)
     if child:
         os.waitpid(child, 0)  # the server has its new parent only then
-        os.write(1, os.read(reading, 100))
+        os.write(1, os.read(reading, 100) or b"0\n")
     os.close(reading)
     if not child:
         _serve(*order)  # type: ignore[arg-type]  # as written by services.forking

@@ -18,6 +18,7 @@ from generation import carriers
 from stillroom.errors import BackendUnavailable
 from stillroom.features.archive import zip_format
 from stillroom.features.archive.operation import Archives
+from stillroom.features.archive.selection import ArchiveSelection
 from stillroom.features.archive.zip_format import ZipWriter, safe_name
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.store.api.routes import operation_router
@@ -148,11 +149,8 @@ Send = Callable[[Any], Awaitable[None]]
 async def answered(storage: Any, send: Send, query: bytes = b"") -> None:
     """Have an application answer with an archive of all that a storage has."""
     app = FastAPI()
-    app.include_router(
-        operation_router(
-            "/storage/archive", Archives(storage, lambda _: Grant.everything()), tag="Storage"
-        )
-    )
+    archives = Archives(storage, lambda _: Grant.everything(), ArchiveSelection(storage, 10))
+    app.include_router(operation_router("/storage/archive", archives, tag="Storage"))
     path = "/storage/archive"
     scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),

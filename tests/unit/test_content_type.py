@@ -3,7 +3,7 @@
 import pytest
 
 from stillroom.store import content_type
-from stillroom.store.content_type import INLINE, RASTER
+from stillroom.store.content_type import INLINE, VIDEO
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_what_no_signature_names_claims_nothing() -> None:
 
 
 def test_nothing_that_a_browser_could_run_is_shown_where_it_is() -> None:
-    assert RASTER < INLINE
+    assert VIDEO < INLINE
     assert not INLINE & {"image/svg+xml", "text/html", "application/xml", "text/plain"}

@@ -66,6 +66,10 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
         yield "generation", "unknown"
     else:
         yield from facts_lines(found.generation)
+    if found.derived_from:
+        yield "made from", "\n".join(found.derived_from)
+    if found.derivatives:
+        yield "derivatives", f"{found.derivatives:,}"
 
 
 def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:

@@ -303,14 +303,25 @@ def rm(
 @click.command(cls=ServerCommand)
 @click.argument("path", shell_complete=completed)
 @with_default("--expires", type=duration, default="1h", help="90s 15m 12h 7d")
+@flag("--zip", "as_zip", help="Of a ZIP file with all images whose paths begin with PATH.")
+@flag("--run", "as_run", help="Of a ZIP file with the published run in the folder PATH.")
 @json_option("A JSON object: path, url, expires_in.")
-def url(path: str, *, expires: timedelta, as_json: bool) -> None:
-    """Print a signed URL with which one image can be read without a token, and nothing else."""
+def url(path: str, *, expires: timedelta, as_zip: bool, as_run: bool, as_json: bool) -> None:
+    """Print a signed URL with which one image, or one ZIP file, can be read without a token."""
+    if as_zip and as_run:
+        raise click.UsageError("--zip cannot be combined with --run")
     if expires > timedelta(days=7):
         raise click.BadParameter("at most 7d", param_hint="--expires")
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        store.stat(path)  # the server would also sign the path of a missing image
-        signed = store.signed_url(path, expires_in=expires)
+        if as_run:
+            signed = store.signed_url(run=path.rstrip("/"), expires_in=expires)
+        elif as_zip:
+            if not any(store.iter(path, fold=True)):
+                raise selection.no_such_image(path)
+            signed = store.signed_url(archive=path, expires_in=expires)
+        else:
+            store.stat(path)  # the server would also sign the path of a missing image
+            signed = store.signed_url(path, expires_in=expires)
     seconds = int(expires.total_seconds())
     echo_record({"path": path, "url": signed, "expires_in": seconds}, signed, as_json=as_json)
 

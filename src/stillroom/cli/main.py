@@ -17,11 +17,12 @@ _MODULES: Final = {
     **dict.fromkeys(("put", "get", "ls", "cat", "rm", "url"), "images"),
     **dict.fromkeys(("cp", "mv", "sync"), "copying"),
     **dict.fromkeys(("show", "du", "unmarked"), "facts"),
+    **dict.fromkeys(("facets", "search"), "search"),
     **dict.fromkeys(("index", "retention"), "upkeep"),
     **{
         name: name
         for name in (
-            *("search", "events", "webhooks", "runs", "trash", "media"),
+            *("events", "webhooks", "runs", "trash", "media"),
             *("verify", "migrate", "doctor", "profiles"),
         )
     },

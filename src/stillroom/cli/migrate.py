@@ -17,7 +17,7 @@ from stillroom.cli.exits import FAILED, STOPPED, code_of
 from stillroom.cli.options import DRY_RUN, PREFIX, RATE, flag, json_option, rows_config
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.paths import KeyPrefix
+from stillroom.paths import KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
     import asyncio
@@ -176,14 +176,14 @@ class _Run:
                 await migration.find_extras()
         if len(self.prefixes) == 1:  # only some images are migrated, so rows are not
             return
-        if not rows_alone:
-            async for _ in migration.source.walk(KeyPrefix(migration.source.trash_prefix), ""):
-                self.in_trash += 1
         from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
         self.row_stats = TransferStats()
         rows = rows_config(self.source), rows_config(self.target)
         await transfer_rows(migration, *rows, self.row_stats)
+        if not rows_alone:
+            async for entry in migration.source.walk(KeyPrefix(migration.source.trash_prefix), ""):
+                self.in_trash += isinstance(entry, StorageKey)
 
     def _on_event(self, event: "ProgressEvent") -> None:
         if self.report is not None:

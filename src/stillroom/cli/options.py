@@ -26,7 +26,7 @@ P = ParamSpec("P")
 
 _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([kMG]?)(i?)B(?:/s)?")
 
-_PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
+_PRINTING: Final = ("cat", "du", "facets", "ls", "plan", "search", "show", "url")
 """Commands that only print. They succeed even if the output is piped to a program that exits."""
 
 flag = functools.partial(click.option, is_flag=True)

@@ -91,9 +91,7 @@ class StatusLine:
         if self.is_due():
             self.show(text)
 
-    def erase(self) -> None:
-        """Erase the line on a terminal; see `erase_line`."""
-        erase_line()
+    erase = staticmethod(erase_line)
 
 
 def bar(share: float, text: str, left_s: float | None) -> str:

@@ -28,6 +28,7 @@ _WHERE: Final = (
 @click.option(
     "--source-key", "source_keys", multiple=True, help="Key of the source: compute/a.png."
 )
+@click.option("--source-prefix", help="Prefix of the source's key: compute/run/.")
 @click.option("--content-hash", help="SHA-256 of the resource.")
 @click.option("--from", "created_from", type=moment, metavar="TIME", help="Added since TIME.")
 @click.option("--before", "created_before", type=moment, metavar="TIME", help="Added before TIME.")

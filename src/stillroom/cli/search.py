@@ -1,7 +1,8 @@
-"""Command `stillroom search`, with the filter options that it shares with `media ls`."""
+"""Commands `stillroom search` and `facets`, and the filter options of `media ls`."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast, get_args
 
@@ -10,7 +11,7 @@ import click
 from stillroom.cli.facts import json_line, printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
 from stillroom.cli.options import json_option, with_default
-from stillroom.cli.output import counted, time_text
+from stillroom.cli.output import counted, json_text, time_text
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import FoundImage
 from stillroom.client.values import SearchFilters, SearchSort
@@ -90,6 +91,24 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
         if next(found, None) is not None:
             stopped = f"Stopped after {counted(limit, 'image')}. Show more with --limit 1000, or"
             click.echo(f"{stopped} all with --limit 0.", err=True)
+
+
+@click.command(cls=ServerCommand)
+@click.argument("words", metavar="[QUERY]...", nargs=-1)
+@click.option("--prefix", default="", help="Only paths that begin with this text.")
+@json_option("A JSON object with all lists.")
+def facets(words: tuple[str, ...], prefix: str, *, as_json: bool) -> None:
+    """Count images by model, LoRA, sampler, tool, tag and day: all, or those that match QUERY."""
+    with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
+        found = store.facets(query_of(words), prefix=prefix)
+    if as_json:
+        click.echo(json_text(asdict(found)))
+        return
+    for kind in ("model", "lora", "sampler", "tool", "tag", "day"):
+        for one in getattr(found, kind) or ():
+            click.echo(f"{kind:8}{one.count:>10,}  {printable(one.value)}")
+    more = "" if found.complete else "; there are more"
+    click.echo(f"{counted(found.counted, 'image')} counted{more}", err=True)
 
 
 def _table(found: Iterator[FoundImage]) -> Iterator[str]:

@@ -110,9 +110,8 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
     async with opened_features(read_settings(data_dir)) as store:
         library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
         async for planned in planned_images(retention.evaluator, moment, show):
-            run = None if planned.run is None else planned.run.text
-            is_new_run = run not in (None, last_run)  # the images of a run are consecutive
-            last_run = run or last_run
+            is_new_run = planned.run not in (None, last_run)  # a run's images are consecutive
+            last_run = planned.run or last_run
             for numbers in (totals, by_rule[planned.expiration.rule.name]):
                 numbers.update(images=1, bytes=planned.image.size, runs=int(is_new_run))
             if not summary:

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -40,7 +40,7 @@ def verify(
     restart: bool,
     as_json: bool,
     data_dir: str | None,
-    **options: Any,  # noqa: ANN401  (see `Verification`)
+    **options: bool,  # see `Verification`
 ) -> None:
     """Verify stored images against their recorded SHA-256 and report discrepancies.
 
@@ -58,7 +58,7 @@ def verify(
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
-            subject = f"{store.description}, {images.text}"
+            subject = f"{store.description}, {images.text}, trash"
             trash = [] if prefix else [KeyPrefix(store.trash_prefix)]
             prefixes = sorted([images, *others, *trash], key=lambda one: one.text)
             resume = _SavedProgress(settings.data_dir / ".stillroom/verify.json", subject)

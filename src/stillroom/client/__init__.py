@@ -15,6 +15,8 @@ from stillroom.client.values import (
     DeletedRun,
     DownloadedImage,
     Event,
+    FacetCount,
+    Facets,
     Folder,
     FoundImage,
     HealingProgress,
@@ -34,7 +36,16 @@ from stillroom.client.values import (
 from stillroom.wire.generation import Generation, Lora
 
 __all__ = ["AsyncImageStore", "AsyncRun", "DeletedRun", "DownloadedImage", "Encoding", "Event"]
-__all__ += ["Folder", "FoundImage", "Generation", "HealingProgress", "ImageInfo", "ImageMetadata"]
-__all__ += ["ImageStore", "Lifetime", "Lora", "MediaResource", "Outcome", "Progress"]
+__all__ += ["FacetCount", "Facets", "Folder", "FoundImage", "Generation", "HealingProgress"]
+__all__ += [
+    "ImageInfo",
+    "ImageMetadata",
+    "ImageStore",
+    "Lifetime",
+    "Lora",
+    "MediaResource",
+    "Outcome",
+    "Progress",
+]
 __all__ += ["PublishedRun", "Run", "RunImage", "RunInfo", "SavedImage", "ServerUnreachable"]
 __all__ += ["SomeFailed", "Source", "TrashedImage", "UnexpectedAnswer", "UploadGrant", "from_float"]

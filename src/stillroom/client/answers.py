@@ -19,6 +19,7 @@ from stillroom.errors import StillroomError
 from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
 from stillroom.wire.events import Event
+from stillroom.wire.facets import COUNTED_KINDS, FacetCount, Facets
 from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
@@ -199,6 +200,20 @@ def found(answer: Answer, prefix: str) -> tuple[list[FoundImage], str | None]:
     return _convert(answer, "search", parse)
 
 
+def facets(answer: Answer) -> Facets:
+    """Parse the numbers of images with each value. The values may be any texts."""
+
+    def parse(said: Mapping[str, Any]) -> Facets:
+        lists = {
+            name: [FacetCount(str(one["value"]), int(one["count"])) for one in said[name]]
+            for name in (*COUNTED_KINDS, "tag")
+            if name in COUNTED_KINDS or said.get("tag") is not None
+        }
+        return Facets(**lists, counted=int(said["counted"]), complete=bool(said["complete"]))
+
+    return _convert(answer, "facets", parse)
+
+
 def trash(answer: Answer) -> tuple[list[TrashedImage], str | None]:
     """Return the entries on a page of the trash, and the cursor of the next page or None."""
 
@@ -313,6 +328,7 @@ _PARSERS: Final[Mapping[Any, Callable[[Any], object]]] = {
     datetime | None: datetime.fromisoformat,
     Generation | None: generation_of,
     tuple[str, ...]: lambda texts: tuple(map(str, texts)),
+    tuple[str, ...] | None: lambda texts: tuple(map(str, texts)),
 }
 """Functions that convert JSON values to types that JSON does not have."""
 

@@ -3,7 +3,7 @@
 
 import contextlib
 from collections.abc import Iterable
-from typing import Self, Unpack
+from typing import Final, Self, Unpack
 
 import httpx
 
@@ -17,6 +17,8 @@ from stillroom.client.sources import named
 from stillroom.client.values import ImageInfo, ImageMetadata, Lifetime, Picture, SavedImage
 from stillroom.errors import ImageNotFound, InvalidParameter
 from stillroom.paths import ImagePath
+
+_SIGNED_URLS: Final = "/storage/signed-urls"
 
 
 class AsyncOneImageCalls:
@@ -95,10 +97,24 @@ class AsyncOneImageCalls:
         return image
 
     async def signed_url(
-        self, path: str, *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
+        self,
+        path: str | None = None,
+        *,
+        archive: str | Iterable[str] | None = None,
+        run: str | None = None,
+        expires_in: Lifetime = "1h",
+        **picture: Unpack[Picture],
     ) -> str:
         """See `ImageStore.signed_url`."""
-        return (await self.signed_urls([path], expires_in=expires_in, **picture))[0]
+        if [path, archive, run].count(None) != 2 or (picture and path is None):
+            raise TypeError("pass either a path, or archive=, or run=")
+        if path is not None:
+            return (await self.signed_urls([path], expires_in=expires_in, **picture))[0]
+        images = None if archive is None else requests.archive_content(archive)
+        seconds = requests.seconds_of(expires_in)
+        content = {"archive": images, "run": run, "expires_in": seconds}
+        answer = await self._sender.request("POST", _SIGNED_URLS, content)
+        return str(answers.field(answer, "url", run or "the archive"))
 
     async def signed_urls(
         self, paths: Iterable[str], *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
@@ -109,7 +125,7 @@ class AsyncOneImageCalls:
         options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}
         for batch in requests.batches(names, requests.SIGNED_AT_ONCE):
             content = {**options, "paths": batch}
-            answer = await self._sender.request("POST", "/storage/signed-urls", content)
+            answer = await self._sender.request("POST", _SIGNED_URLS, content)
             subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"
             results = answers.field(answer, "results", subject)
             for name, result in zip(batch, results, strict=True):

@@ -33,6 +33,7 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         generation: Facts | None = None,
         ai_generated: bool = False,
         expires_in: Lifetime | None = None,
+        sign: Lifetime | None = None,
         direct: bool = False,
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
@@ -42,10 +43,12 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         fields = requests.condition(if_match, if_none_match)
         if unique and fields:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
-        if direct and (unique or if_match is not None):
-            raise TypeError("direct=True cannot be combined with if_match or unique")
+        if direct and (unique or if_match is not None or sign is not None):
+            raise TypeError("direct=True cannot be combined with if_match, unique or sign")
         if expires_in is not None:
             fields["expires-in"] = str(requests.seconds_of(expires_in))
+        if sign is not None:
+            fields["sign-url"] = str(requests.seconds_of(sign, "sign"))
         async with entered_in_thread(
             opened(source, name, generation, encoding, ai_generated=ai_generated)
         ) as upload:

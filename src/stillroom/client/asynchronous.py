@@ -27,6 +27,7 @@ from stillroom.client.tasks import (
 from stillroom.client.values import (
     DownloadedImage,
     Event,
+    Facets,
     Folder,
     FoundImage,
     ImageInfo,
@@ -90,6 +91,12 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
             for item in found[:left]:
                 yield item
             left = None if left is None else max(left - len(found), 0)
+
+    async def facets(self, q: str = "", **filters: Unpack[SearchFilters]) -> Facets:
+        """See `ImageStore.facets`."""
+        query = requests.search_query(q, filters, None)
+        target = requests.target_of("/storage/search/facets", {**query, "limit": None})
+        return answers.facets(await self._sender.request("GET", target))
 
     async def events(
         self, after: str = "", *, types: Iterable[str] = (), prefix: str = "", follow: bool = True

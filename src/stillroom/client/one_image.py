@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
-from typing import Self, Unpack
+from typing import Final, Self, Unpack
 
 import httpx
 
@@ -16,6 +16,8 @@ from stillroom.client.sources import named
 from stillroom.client.values import ImageInfo, ImageMetadata, Lifetime, Picture, SavedImage
 from stillroom.errors import ImageNotFound, InvalidParameter
 from stillroom.paths import ImagePath
+
+_SIGNED_URLS: Final = "/storage/signed-urls"
 
 
 class OneImageCalls:
@@ -116,13 +118,33 @@ class OneImageCalls:
         return image
 
     def signed_url(
-        self, path: str, *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
+        self,
+        path: str | None = None,
+        *,
+        archive: str | Iterable[str] | None = None,
+        run: str | None = None,
+        expires_in: Lifetime = "1h",
+        **picture: Unpack[Picture],
     ) -> str:
-        """Return a URL with which an image or its thumbnail can be read without a token.
+        """Return a URL with which an image, its thumbnail or a ZIP file needs no token.
 
-        The URL is valid for at most 7 days. See `save` for `expires_in` and `read` for `picture`.
+        Args:
+            path: Path of the image. Otherwise, pass `archive` or `run`.
+            archive: Prefix or paths of the images in a ZIP file, as for `archive`. Paths may have
+                4 KiB together. The ZIP file contains what exists when the URL is opened.
+            run: Folder of a published run. The ZIP file contains what its manifest names.
+            expires_in: Lifetime of the URL, at most seven days; see `save`.
+            picture: See `read`.
         """
-        return self.signed_urls([path], expires_in=expires_in, **picture)[0]
+        if [path, archive, run].count(None) != 2 or (picture and path is None):
+            raise TypeError("pass either a path, or archive=, or run=")
+        if path is not None:
+            return self.signed_urls([path], expires_in=expires_in, **picture)[0]
+        images = None if archive is None else requests.archive_content(archive)
+        seconds = requests.seconds_of(expires_in)
+        content = {"archive": images, "run": run, "expires_in": seconds}
+        answer = self._sender.request("POST", _SIGNED_URLS, content)
+        return str(answers.field(answer, "url", run or "the archive"))
 
     def signed_urls(
         self, paths: Iterable[str], *, expires_in: Lifetime = "1h", **picture: Unpack[Picture]
@@ -133,7 +155,7 @@ class OneImageCalls:
         options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}
         for batch in requests.batches(names, requests.SIGNED_AT_ONCE):
             content = {**options, "paths": batch}
-            answer = self._sender.request("POST", "/storage/signed-urls", content)
+            answer = self._sender.request("POST", _SIGNED_URLS, content)
             subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"
             results = answers.field(answer, "results", subject)
             for name, result in zip(batch, results, strict=True):

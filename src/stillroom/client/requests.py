@@ -61,16 +61,16 @@ def condition(if_match: str | None = None, if_none_match: str | None = None) -> 
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def seconds_of(lifetime: values.Lifetime) -> int:
+def seconds_of(lifetime: values.Lifetime, name: str = "expires_in") -> int:
     """Convert a lifetime to whole seconds. Raise `InvalidParameter` if it is not a duration."""
     if isinstance(lifetime, timedelta):
         return int(lifetime.total_seconds())
     duration = parse_duration(str(lifetime), may_lack_unit=True)
     if duration is None:
         raise InvalidParameter(
-            f"expires_in is {lifetime!r}: pass a timedelta, a number of seconds, or a string "
-            "such as '90s', '15m', '12h' or '7d'",
-            at=("argument", "expires_in"),
+            f"{name} is {lifetime!r}: pass a timedelta, a number of seconds, or a string such as "
+            "'90s', '15m', '12h' or '7d'",
+            at=("argument", name),
         )
     return int(duration.total_seconds())
 
@@ -175,11 +175,16 @@ def direct_call(
     return Call(grant.method, target, fields, body, subject=path, progress=progress)
 
 
+def archive_content(images: str | Iterable[str]) -> dict[str, object]:
+    """Return the JSON object that names the images of an archive: a prefix, or paths."""
+    if isinstance(images, str):
+        return {"prefix": ImagePrefix.parse(images).text}
+    return {"paths": [named(path).text for path in images]}
+
+
 def archive_call(images: str | Iterable[str], sidecars: values.Sidecars | None) -> Call:
     """Return the request for an archive of many images."""
+    content = {**archive_content(images), "sidecars": sidecars}
     if isinstance(images, str):
-        query = {"prefix": ImagePrefix.parse(images).text, "sidecars": sidecars}
-        return Call("GET", target_of(_ARCHIVE, query), subject=images or "all images")
-    paths = [named(path).text for path in images]
-    call = json_call("POST", _ARCHIVE, {"paths": paths, "sidecars": sidecars})
-    return replace(call, subject="the archive")
+        return Call("GET", target_of(_ARCHIVE, content), subject=images or "all images")
+    return replace(json_call("POST", _ARCHIVE, content), subject="the archive")

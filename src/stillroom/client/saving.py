@@ -31,6 +31,7 @@ class SaveCalls(OneImageCalls):
         generation: Facts | None = None,
         ai_generated: bool = False,
         expires_in: Lifetime | None = None,
+        sign: Lifetime | None = None,
         direct: bool = False,
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
@@ -53,8 +54,10 @@ class SaveCalls(OneImageCalls):
                 already contains it. The image is not encoded again; see docs/ai-mark.md.
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
+            sign: Lifetime, at most seven days, of the `signed_url` in the result. None: no URL.
             direct: Upload with a grant: to the bucket directly, if the server uses one. The size
-                limit is `STILLROOM_MAX_GRANT_BYTES`. Not possible with `if_match` or `unique`.
+                limit is `STILLROOM_MAX_GRANT_BYTES`. Not possible with `if_match`, `unique` or
+                `sign`.
             progress: Function that is called after each chunk, in the thread that sends the image.
             encoding: Options for encoding Pillow images and arrays; see `Encoding`.
         """
@@ -62,10 +65,12 @@ class SaveCalls(OneImageCalls):
         fields = requests.condition(if_match, if_none_match)
         if unique and fields:
             raise TypeError("unique=True cannot be combined with if_match or if_none_match")
-        if direct and (unique or if_match is not None):
-            raise TypeError("direct=True cannot be combined with if_match or unique")
+        if direct and (unique or if_match is not None or sign is not None):
+            raise TypeError("direct=True cannot be combined with if_match, unique or sign")
         if expires_in is not None:
             fields["expires-in"] = str(requests.seconds_of(expires_in))
+        if sign is not None:
+            fields["sign-url"] = str(requests.seconds_of(sign, "sign"))
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             if direct:
                 terms: GrantTerms = {"if_none_match": if_none_match, "expires_after": expires_in}

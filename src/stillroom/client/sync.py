@@ -22,6 +22,7 @@ from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
     DownloadedImage,
     Event,
+    Facets,
     Folder,
     FoundImage,
     ImageInfo,
@@ -102,13 +103,17 @@ class ImageStore(SaveCalls, DownloadCalls):
             yield from found[:left]
             left = None if left is None else max(left - len(found), 0)
 
+    def facets(self, q: str = "", **filters: Unpack[SearchFilters]) -> Facets:
+        """Count images by model, LoRA, sampler, tool, day and tag: all, or those that match.
+
+        With words or filters, only the newest 10,000 matches are counted.
+        """
+        query = requests.search_query(q, filters, None)
+        target = requests.target_of("/storage/search/facets", {**query, "limit": None})
+        return answers.facets(self._sender.request("GET", target))
+
     def events(
-        self,
-        after: str = "",
-        *,
-        types: Iterable[str] = (),
-        prefix: str = "",
-        follow: bool = True,
+        self, after: str = "", *, types: Iterable[str] = (), prefix: str = "", follow: bool = True
     ) -> Iterator[Event]:
         """Iterate over events, oldest first, and wait for new events. See docs/events.md.
 

@@ -10,6 +10,7 @@ from stillroom.client.encoding import Encoding
 from stillroom.errors import StillroomError
 from stillroom.generation.facets import FactsFilters
 from stillroom.wire.events import Event
+from stillroom.wire.facets import FacetCount, Facets
 from stillroom.wire.generation import Generation
 from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata, SavedImage
 from stillroom.wire.media import MediaResource
@@ -20,14 +21,14 @@ from stillroom.wire.uploads import UploadGrant
 
 __all__ = ["DeletedRun", "Event", "Folder", "FoundImage", "ImageInfo", "ImageMetadata"]
 __all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage", "TrashedImage"]
-__all__ += ["UploadGrant"]
+__all__ += ["FacetCount", "Facets", "UploadGrant"]
 
 T = TypeVar("T")
 
 Lifetime = timedelta | int | str
 """Lifetime: a timedelta, a number of seconds, or a string such as `90s`, `15m`, `12h` or `7d`."""
 
-SearchSort = Literal["-saved", "saved", "-path", "path"]
+SearchSort = Literal["-saved", "saved", "-path", "path", "-size", "size"]
 RunSort = Literal["folder", "published", "-published"]
 RunState = Literal["published", "open"]
 
@@ -93,6 +94,7 @@ class ResourceFilters(FactsFilters, total=False):
     Attributes:
         tag: One or several tags that the resource must have; `-cat` excludes a tag.
         source_key: Storage keys such as `compute/a.png`, of which one is the resource's source.
+        source_prefix: Prefix such as `compute/run/` of the source's key, or of the file's.
         created_from: Earliest creation time (inclusive).
         created_before: Latest creation time (exclusive).
         q: Words in the generation parameters, as for `ImageStore.search`.
@@ -100,6 +102,7 @@ class ResourceFilters(FactsFilters, total=False):
 
     tag: str | Iterable[str]
     source_key: str | Iterable[str]
+    source_prefix: str
     resource_type: str
     content_type: str
     content_hash: str
@@ -170,6 +173,7 @@ class SaveOptions(Encoding, total=False):
     generation: Generation | Mapping[str, Any] | None
     ai_generated: bool
     expires_in: Lifetime | None
+    sign: Lifetime | None
     direct: bool
     progress: OnProgress | None
 

@@ -1,30 +1,80 @@
 """HTTP operation that sends a page of the feed of events, and waits for new ones."""
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from stillroom.errors import BackendUnavailable, CursorExpired, FeatureOff
 from stillroom.features.database.database import Database
-from stillroom.features.events.cursor import LATEST, cursor_of, position_of
+from stillroom.features.events.cursor import LATEST, check_cursor, cursor_of, position_of
 from stillroom.features.events.database import event_rows, has_full_text
 from stillroom.features.events.event import LIBRARY_TYPES, TYPES, Event
-from stillroom.features.events.parameters import FeedParameters
 from stillroom.features.events.waiting import FeedWaiting
 from stillroom.store.api.call import Call
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
 from stillroom.store.api.views import view_of
 from stillroom.store.auth.grants import Authorize, Grant
+from stillroom.store.http.parameters import DEFAULT_LIMIT, EVERY_PATH, Parameter, Prefix, page_size
 from stillroom.wire import events as wire
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.events.rows import EventRows
 
 _MAX_EMPTY_PAGES: Final = 10  # without a match in one request; each examines 20,000 events
+_MAX_LIMIT: Final = 1000
+_MAX_WAIT_S: Final = 50
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?", re.ASCII)
+
+
+def _parse_types(text: str) -> tuple[str, ...]:
+    types = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if unknown := [name for name in types if name not in TYPES]:
+        raise ValueError(f"there is no type {unknown[0][:64]!r} (existing: {', '.join(TYPES)})")
+    return types
+
+
+def _parse_wait(text: str) -> float:
+    if not _SECONDS.fullmatch(text) or float(text) > _MAX_WAIT_S:
+        raise ValueError(f"must be a number of seconds, 0 to {_MAX_WAIT_S}")
+    return float(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedParameters:
+    """Query parameters of `GET /storage/events`. Without types, events of all types are sent."""
+
+    after: Annotated[
+        str,
+        Parameter(
+            check_cursor,
+            {"type": "string", "default": ""},
+            "Only events after this cursor. Without it, the feed starts at the oldest event that "
+            "is kept. `latest` returns the cursor of the end of the feed, and no events.",
+        ),
+    ] = ""
+    types: Annotated[
+        tuple[str, ...],
+        Parameter(
+            _parse_types,
+            {"type": "string", "default": ""},
+            "Only events of these types, separated by commas.",
+        ),
+    ] = ()
+    prefix: Prefix = EVERY_PATH
+    limit: Annotated[int, page_size("Events", _MAX_LIMIT)] = DEFAULT_LIMIT
+    wait: Annotated[
+        float,
+        Parameter(
+            _parse_wait,
+            {"type": "number", "minimum": 0, "maximum": _MAX_WAIT_S, "default": 0},
+            "Seconds to wait for an event if there is none yet.",
+        ),
+    ] = 0.0
 
 
 @view_of(wire.Event, type=Literal[TYPES])
@@ -49,7 +99,7 @@ class EventOperation:
     waiting: FeedWaiting
     is_on: bool = True
 
-    @Operation("GET", "", (401, 403, 410, 501, 503), answer=FeedPage, query=FeedParameters)
+    @Operation("GET", "", (410, 501, 503), answer=FeedPage, query=FeedParameters)
     async def list_events(self, request: Request) -> Response:
         """List events, oldest first: images, runs and media resources that have changed."""
         call = await Call.of(request, self.authorize)

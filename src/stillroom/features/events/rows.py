@@ -116,7 +116,7 @@ class EventRows(Rows):
             )
             rows = found.all()
             state = (await connection.execute(_FEED)).one()
-        page = [Event(event_id(row.position, first.feed_id), **row._asdict()) for row in rows]
+        page = [Event(id=event_id(row.position, first.feed_id), **row._asdict()) for row in rows]
         through = page[-1].position if len(page) == limit else max(after, end)
         return EventPage(page, through, replace(first, dropped_position=state.dropped_position))
 

@@ -49,10 +49,7 @@ def open_webhooks(store: Store, database: Database) -> Webhooks:
             "library with FTS5"
         )
     base = store.images_url or settings.api_images_url
-
-    @functools.cache
-    def signer() -> UrlSigner:
-        return UrlSigner(signing_secrets(settings.secret)[0])
+    signer = functools.cache(lambda: UrlSigner(signing_secrets(settings.secret)[0]))
 
     def sign_url(path: str, valid_for_s: int) -> str:
         return f"{base}/{signer().sign(ImagePath(path), valid_for_s=valid_for_s).target}"

@@ -210,7 +210,23 @@ async def _settle(connection: AsyncConnection, name: str, settlement: Settlement
             ],
         )
     if settlement.dead:
-        letters = [_letter_of(name, delivery) for delivery in settlement.dead]
+        letters = [
+            {
+                "id": new_id(),
+                "kind": WEBHOOK,
+                "payload": {
+                    "endpoint": name,
+                    "position": delivery.position,
+                    "path": delivery.path,
+                    "event": dict(delivery.event),
+                },
+                "created_at": delivery.occurred_at,
+                "failed_at": now(),
+                "attempts": delivery.attempts,
+                "last_error": delivery.last_error,
+            }
+            for delivery in settlement.dead
+        ]
         await connection.execute(sa.insert(dead_letters), letters)
     await free_paths(connection, name)
 
@@ -222,23 +238,6 @@ async def free_paths(connection: AsyncConnection, name: str) -> None:
     is_first = failures.c.position.in_(first.group_by(_EARLIER.c.path))
     waiting = failures.c.endpoint == name, failures.c.due_at.is_(None)
     await connection.execute(sa.update(failures).where(*waiting, is_first).values(due_at=now()))
-
-
-def _letter_of(name: str, delivery: Delivery) -> dict[str, object]:
-    return {
-        "id": new_id(),
-        "kind": WEBHOOK,
-        "payload": {
-            "endpoint": name,
-            "position": delivery.position,
-            "path": delivery.path,
-            "event": dict(delivery.event),
-        },
-        "created_at": delivery.occurred_at,
-        "failed_at": now(),
-        "attempts": delivery.attempts,
-        "last_error": delivery.last_error,
-    }
 
 
 def _filter_of(endpoint: Endpoint) -> dict[str, object]:

@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from stillroom.features.database.tables import Moment, metadata
+from stillroom.features.database.tables import Moment, lease_columns, metadata
 from stillroom.features.events.webhook_file import MAX_NAME_CHARACTERS
 from stillroom.paths import MAX_KEY_BYTES
 
@@ -28,8 +28,7 @@ endpoints: Final = sa.Table(
     sa.Column("lost", sa.BigInteger, nullable=False),
     # Time at which a process last delivered to the endpoint, or found nothing to deliver.
     sa.Column("seen_at", Moment, nullable=False),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
+    *lease_columns(),
 )
 
 failures: Final = sa.Table(

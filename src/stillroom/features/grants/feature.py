@@ -14,7 +14,6 @@ from stillroom.store.feature import Feature, Store
 from stillroom.store.uploads import SavesUploads
 
 _PATH: Final = "/storage/upload-grants"
-_IMAGES: Final = "/storage/images"
 
 
 class GrantsFeature(Feature):
@@ -25,10 +24,7 @@ class GrantsFeature(Feature):
         self._settings = store.settings
         self.max_bytes = store.settings.section(GrantSettings).max_grant_bytes
         self._grants: Grants | None = None
-        images_url = store.images_url or ""
-        if not images_url.endswith(_IMAGES):
-            images_url = store.settings.api_images_url
-        self._url = images_url.removesuffix(_IMAGES) + _PATH
+        self._url = store.api_url + _PATH
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
         """Return the operations for grants."""

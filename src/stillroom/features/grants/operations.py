@@ -77,7 +77,7 @@ class GrantOperations:
 
     grants: Grants
 
-    @Operation("POST", "", (401, 403, 413, 415, 501, 503), body=GrantToIssue, answer=IssuedGrant)
+    @Operation("POST", "", (501, 503), body=GrantToIssue, answer=IssuedGrant)
     async def grant_upload(self, request: Request) -> Response:
         """Grant one upload of a file, which then needs no token."""
         call = await Call.of(request, self.grants.images.authorize)
@@ -103,7 +103,7 @@ class GrantOperations:
     @Operation(
         "POST",
         "/complete",
-        (403, 409, 412, 413, 415, 501, 503, 507),
+        (409, 412, 501, 503, 507),
         body=GrantToComplete,
         answer=SavedImage,
         needs_token=False,
@@ -121,7 +121,7 @@ class GrantOperations:
     @Operation(
         "PUT",
         IMAGE_PATH,
-        (400, 403, 412, 413, 503, 507),
+        (400, 412, 413, 503, 507),
         body=bytes,
         answer=ReceivedFile,
         needs_token=False,

@@ -1,7 +1,7 @@
 """HTTP operations on dead letters: jobs that failed permanently and are no longer retried."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,9 +51,7 @@ class DeadLetterOperations:
     database: MediaDatabase
     authorize: Authorize
 
-    @Operation(
-        "GET", "", (401, 403, 503), answer=list[DeadLetterView], query=PageParameters, is_paged=True
-    )
+    @Operation("GET", "", (503,), answer=list[DeadLetterView], query=PageParameters, is_paged=True)
     async def list_dead_letters(self, request: Request) -> Response:
         """List the deletions, webhooks and purges that failed permanently, newest first."""
         call, rows = await self._rows(request)
@@ -65,13 +63,13 @@ class DeadLetterOperations:
             response.headers["link"] = link_after(page[-1].id, call.raw_query, PageParameters)
         return response
 
-    @Operation("POST", "/{letter_id}/retry", (401, 403, 404, 503), answer=DeadLetterView)
+    @Operation("POST", "/{letter_id}/retry", (404, 503), answer=DeadLetterView)
     async def retry_dead_letter(self, request: Request) -> Response:
         """Retry a job that failed permanently. All checks before a deletion are repeated."""
         call, rows = await self._rows(request)
         return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
 
-    @Operation("DELETE", "/{letter_id}", (401, 403, 404, 503), answer=DeadLetterView)
+    @Operation("DELETE", "/{letter_id}", (404, 503), answer=DeadLetterView)
     async def drop_dead_letter(self, request: Request) -> Response:
         """Forget a job that failed permanently. Nothing is deleted, sent or purged."""
         call, rows = await self._rows(request)
@@ -83,13 +81,6 @@ class DeadLetterOperations:
 
 
 def _as_json(dead_letter: DeadLetter) -> dict[str, object]:
-    return {
-        "id": str(dead_letter.id),
-        "kind": dead_letter.kind,
-        **{name: dead_letter.payload.get(name) for name in ("storage_key", "save_id", "reason")},
-        "payload": dead_letter.payload,
-        "created_at": dead_letter.created_at.isoformat(),
-        "failed_at": dead_letter.failed_at.isoformat(),
-        "attempts": dead_letter.attempts,
-        "last_error": dead_letter.last_error,
-    }
+    named = {name: dead_letter.payload.get(name) for name in ("storage_key", "save_id", "reason")}
+    times = {name: getattr(dead_letter, name).isoformat() for name in ("created_at", "failed_at")}
+    return {**asdict(dead_letter), **named, **times, "id": str(dead_letter.id)}

@@ -51,9 +51,6 @@ class HealingView(BaseModel):
     count: int = Field(description="resources with missing properties", examples=[12])
 
 
-_REFUSED_CHANGES: Final = (401, 403, 404, 413, 415, 503)
-
-
 @dataclass(frozen=True, slots=True)
 class Enrichment:
     """Operations on tags, and on the computation of missing properties ("healing")."""
@@ -62,7 +59,7 @@ class Enrichment:
     healer: Healer
     authorize: Authorize
 
-    @Operation("GET", "/heal", (401, 403, 503), answer=HealingView)
+    @Operation("GET", "/heal", (503,), answer=HealingView)
     async def get_healing(self, request: Request) -> Response:
         """Get the number of resources that are queued for the computation of missing properties."""
         await library_call(request, self.authorize)
@@ -71,7 +68,7 @@ class Enrichment:
     @Operation(
         "POST",
         "/heal",
-        (401, 403, 413, 415, 503),
+        (503,),
         body=ResourcesToHeal,
         may_lack_body=True,
         answer=HealingView,
@@ -85,21 +82,21 @@ class Enrichment:
         ids = None if body.ids is None else {resource_id(text, at) for text in body.ids}
         return json_answer({"count": await self.healer.ask(ids)}, 202)
 
-    @Operation("GET", "/{resource_id}/tags", (401, 403, 404, 503), answer=TagsView)
+    @Operation("GET", "/{resource_id}/tags", (404, 503), answer=TagsView)
     async def get_tags(self, request: Request) -> Response:
         """Get a resource's tags."""
         call = await library_call(request, self.authorize)
         resource = await self.media.find(call.path_id("resource_id"))
         return json_answer({"tags": resource.tags})
 
-    @Operation("POST", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
+    @Operation("POST", "/{resource_id}/tags", (404, 503), body=TagNames, answer=TagsView)
     async def add_tags(self, request: Request) -> Response:
         """Add tags to a resource. Existing tags are kept."""
         call = await library_call(request, self.authorize)
         added = await _read_tags(call)
         return await self._change(call, lambda tags: tags | added)
 
-    @Operation("PUT", "/{resource_id}/tags", _REFUSED_CHANGES, body=TagNames, answer=TagsView)
+    @Operation("PUT", "/{resource_id}/tags", (404, 503), body=TagNames, answer=TagsView)
     async def replace_tags(self, request: Request) -> Response:
         """Replace all tags of a resource."""
         call = await library_call(request, self.authorize)
@@ -109,7 +106,7 @@ class Enrichment:
     @Operation(
         "DELETE",
         "/{resource_id}/tags",
-        _REFUSED_CHANGES,
+        (404, 503),
         query=RemovedTagsParameters,
         body=TagNames,
         may_lack_body=True,

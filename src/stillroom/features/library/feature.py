@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Final
 from urllib.parse import quote
 
 from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.dead_letters import DeadLetterOperations
 from stillroom.features.library.enrichment import Enrichment
-from stillroom.features.library.healing import HEAL_EVERY_S, Healer, NoColors
+from stillroom.features.library.healing import HEAL_EVERY_S, Healer
 from stillroom.features.library.missing_bytes import warn_about_missing_bytes
 from stillroom.features.library.operations import MediaOperations
 from stillroom.features.library.resource import RULE, MediaResource, QueueMetrics
@@ -21,8 +20,6 @@ from stillroom.features.search.feature import SearchFeature
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.background import Job, Stopping
 from stillroom.store.feature import Feature, Store
-
-_IMAGES: Final = "/storage/images"  # next to `/media-resources`
 
 
 class LibraryFeature(Feature):
@@ -39,7 +36,7 @@ class LibraryFeature(Feature):
         # The retention feature, which knows the rules, empties `leaves`.
         self.sweeper = Sweeper(storage, database, leaves=[RULE])
         derived = getattr(store.features.get("pictures"), "derived", None)
-        self.healer = Healer(storage, database, derived or NoColors())
+        self.healer = Healer(storage, database, derived)
         if derived is not None:
             self.service.erasing.append(derived.forget)
         self._report: Callable[[QueueMetrics], None] | None = None
@@ -50,7 +47,7 @@ class LibraryFeature(Feature):
             self.healer.report = metrics.count_healed
             self._report = metrics.report_queues
             self._report_swept = metrics.report_swept
-        self._media_url = _media_url_of(store, section)
+        self._media_url = _media_url_of(store)
         self._is_bucket = store.settings.storage.kind == "bucket"
 
     def ready(self, store: Store) -> None:
@@ -99,10 +96,8 @@ class LibraryFeature(Feature):
             self._report(await (await self.database.rows()).queue_metrics())
 
 
-def _media_url_of(store: Store, section: LibrarySettings) -> Callable[[MediaResource], str]:
-    base, images_url = section.media_url, store.images_url
-    if store.settings.storage.public_url:
-        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
-    if images_url is not None and images_url.endswith(_IMAGES):
-        base = f"{images_url.removesuffix(_IMAGES)}/media-resources"
+def _media_url_of(store: Store) -> Callable[[MediaResource], str]:
+    cdn, base = store.settings.storage.public_url, f"{store.api_url}/media-resources"
+    if cdn:
+        return lambda resource: f"{cdn}/{quote(resource.storage_key.text, safe='/')}"
     return lambda resource: f"{base}/{resource.id}/file"

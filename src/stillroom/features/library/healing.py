@@ -63,20 +63,6 @@ class Colors(Protocol):
         """
 
 
-class NoColors:
-    """Implementation of `Colors` for servers that decode no images."""
-
-    def decodes(self, content_type: str) -> bool:
-        """Return False."""
-        del content_type
-        return False
-
-    async def dominant_color(self, original: OpenedImage) -> str | None:
-        """Return None."""
-        del original
-        return None
-
-
 class Outcome(StrEnum):
     """Outcome of a job that computes a resource's missing metadata."""
 
@@ -96,7 +82,7 @@ class Healer:
 
     storage: ImageStorage
     database: MediaDatabase
-    colors: Colors
+    colors: Colors | None = None
     report: Callable[[Outcome], None] = lambda _: None
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
@@ -170,9 +156,11 @@ class Healer:
     async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
         """Compute a resource's metadata. A video gets the dominant colour of its poster image."""
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
-        decodes = is_colorless and not is_video and self.colors.decodes(resource.content_type)
+        colors = self.colors if is_colorless and not is_video else None
+        if colors is not None and not colors.decodes(resource.content_type):
+            colors = None
         found: dict[str, object] = {}
-        if decodes or reread:
+        if colors is not None or reread:
             with contextlib.closing(await self.storage.open(resource.storage_key)) as opened:
                 if not is_intact(opened.image, resource):
                     raise ImageNotFound
@@ -180,8 +168,8 @@ class Healer:
                     if reread:
                         probed = await probe(opened)
                         found = {name: getattr(probed, name) for name in _REREAD}
-                    if decodes:
-                        found["dominant_color"] = await self.colors.dominant_color(opened)
+                    if colors is not None:
+                        found["dominant_color"] = await colors.dominant_color(opened)
                 except UnsupportedMedia as error:
                     message = "cannot compute all missing properties of resource %s: %s"
                     log.info(message, resource.id, error)
@@ -193,7 +181,7 @@ class Healer:
         key = poster_key(video.source_key or video.storage_key)
         try:
             with contextlib.closing(await self._open_poster(key)) as poster:
-                if self.colors.decodes(poster.image.content_type):
+                if self.colors is not None and self.colors.decodes(poster.image.content_type):
                     return await self.colors.dominant_color(poster)
         except ImageNotFound:
             pass

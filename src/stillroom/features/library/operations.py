@@ -69,12 +69,7 @@ class MediaOperations:
     delegate: BodyDelegate | None = None
 
     @Operation(
-        "GET",
-        "",
-        (401, 403, 414, 503),
-        answer=list[MediaResourceView],
-        query=MediaParameters,
-        is_paged=True,
+        "GET", "", (414, 503), answer=list[MediaResourceView], query=MediaParameters, is_paged=True
     )
     async def list_media_resources(self, request: Request) -> Response:
         """List the resources of the media library, newest first."""
@@ -117,7 +112,7 @@ class MediaOperations:
     @Operation(
         "POST",
         "/ingest",
-        (401, 403, 404, 409, 413, 415, 503, 507),
+        (404, 409, 503, 507),
         body=ImageToIngest | ImagesToIngest,
         answer=MediaResourceView | IngestResults,
     )
@@ -146,7 +141,7 @@ class MediaOperations:
         items = validate(ImagesToIngest, body).items
         return json_answer({"results": await asyncio.gather(*map(result, items))})
 
-    @Operation("GET", "/{resource_id}", (401, 403, 404, 503), answer=MediaResourceView)
+    @Operation("GET", "/{resource_id}", (404, 503), answer=MediaResourceView)
     async def get_media_resource(self, request: Request) -> Response:
         """Get the properties of a resource."""
         call = await library_call(request, self.authorize)
@@ -155,7 +150,7 @@ class MediaOperations:
     @Operation(
         "PATCH",
         "/{resource_id}",
-        (401, 403, 404, 412, 413, 415, 503),
+        (404, 412, 503),
         query=ChangeParameters,
         headers=("If-Match",),
         body=ResourceChange,
@@ -175,7 +170,7 @@ class MediaOperations:
     @Operation(
         "DELETE",
         "/{resource_id}",
-        (401, 403, 404, 409, 412, 503),
+        (404, 409, 412, 503),
         query=DeletionParameters,
         headers=("If-Match",),
         answer=DeletedResource,
@@ -211,7 +206,7 @@ class MediaOperations:
     @Operation(
         "GET",
         "/{resource_id}/file",
-        (401, 403, 404, 412, 503),
+        (404, 412, 503),
         headers=("If-Match", "If-None-Match", "Range"),
     )
     async def get_media_file(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import Request
 
 from stillroom.features.search.facts_query import FactsParameters, Tags
-from stillroom.paths import StorageKey, path_of_key
+from stillroom.paths import COMPUTE_PREFIX, ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.store.api.call import Call
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.http.parameters import (
@@ -40,6 +40,12 @@ def _sha256(text: str) -> bytes:
     if not _SHA256.fullmatch(text):
         raise ValueError("must be 64 hexadecimal digits")
     return bytes.fromhex(text)
+
+
+def _source_prefix(text: str) -> KeyPrefix:
+    if not text.startswith(COMPUTE_PREFIX):
+        raise ValueError(f"must begin with {COMPUTE_PREFIX}")
+    return KeyPrefix.of_images(ImagePrefix.parse(text.removeprefix(COMPUTE_PREFIX)))
 
 
 _AfterId = Annotated[
@@ -84,6 +90,15 @@ class MediaParameters:
             lambda text: StorageKey.of_image(path_of_key(text, at=())),
         ),
     ] = ()
+    source_prefix: Annotated[
+        KeyPrefix | None,
+        Parameter(
+            _source_prefix,
+            {"type": "string"},
+            "Only resources ingested from a storage key that begins with this, such as "
+            "`compute/run/`, or whose file has such a key.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

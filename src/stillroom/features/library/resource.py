@@ -249,6 +249,7 @@ class ResourceQuery:
     tags: Sequence[str] = ()  # each is required
     without_tags: Sequence[str] = ()  # each is excluded
     source_keys: Sequence[StorageKey] = ()  # allowed keys; empty to allow all
+    source_prefix: KeyPrefix | None = None  # prefix of the source or of the file
     facts: FactsQuery = NO_FACTS  # filter on the generation metadata in the search index
 
 

@@ -11,10 +11,5 @@ class LibrarySettings(Settings):
     deletion_grace_seconds: int = Field(default=3600, ge=0)
     """Seconds until the original of a copied image, or a deleted resource's file, is deleted."""
 
-    @property
-    def media_url(self) -> str:
-        """Base URL of media resources, to which a key (CDN) or an id (this server) is appended."""
-        return self._cdn_url or f"{self._api_url}/media-resources"
-
 
 SECTION = LibrarySettings

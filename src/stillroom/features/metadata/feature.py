@@ -1,6 +1,6 @@
 """Metadata feature: properties and generation parameters of single images."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 
 from stillroom.features.metadata.metrics import count_exceeded
@@ -12,9 +12,10 @@ from stillroom.store.values import StoredImage
 
 
 class MetadataFeature(Feature):
-    """Metadata of single images. The retention feature sets `expiration`."""
+    """Metadata of single images. The features retention and lineage set the attributes."""
 
     expiration: Callable[[StoredImage], Awaitable[datetime | None]] | None = None
+    lineage: Callable[[StoredImage, str], Awaitable[Mapping[str, object]]] | None = None
 
     def __init__(self, store: Store) -> None:
         if store.is_counted:
@@ -22,4 +23,4 @@ class MetadataFeature(Feature):
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
         """Return the metadata operation with its URL prefix."""
-        return [("/storage/metadata", MetadataOperation(images, self.expiration))]
+        return [("/storage/metadata", MetadataOperation(images, self.expiration, self.lineage))]

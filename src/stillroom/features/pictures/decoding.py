@@ -58,8 +58,6 @@ _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
 _VISIBLE: Final = 128  # minimum alpha value (0 to 255) of pixels that count for the colour
 _MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
-Box = tuple[float, float, float, float]
-
 
 def prepare(max_pixels: int) -> None:
     """Set Pillow's pixel limit, and import all of Pillow, since later imports are impossible."""
@@ -140,7 +138,7 @@ def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
+def _region(size: tuple[int, int], result: tuple[int, int]) -> tuple[float, float, float, float]:
     scale = max(result[0] / size[0], result[1] / size[1])
     width, height = min(size[0], result[0] / scale), min(size[1], result[1] / scale)
     left, top = (size[0] - width) / 2, (size[1] - height) / 2

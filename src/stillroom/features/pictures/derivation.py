@@ -65,8 +65,7 @@ class Derivation:
         ),
     ] = "contain"
     format: Annotated[
-        Format,
-        choice(*get_args(Format), description="Format of the thumbnail; `webp` by default."),
+        Format, choice(*get_args(Format), description="Format of the thumbnail; `webp` by default.")
     ] = "webp"
     quality: Annotated[
         int,

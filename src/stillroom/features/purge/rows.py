@@ -110,12 +110,7 @@ class PurgeRows(Rows):
             removed = await connection.execute(sa.delete(purges).where(*ours).returning(*_COLUMNS))
             common = {"kind": PURGE, "failed_at": now(), "attempts": attempts, "last_error": error}
             letters = [
-                {
-                    "id": dead.id,
-                    "payload": {"url": dead.url},
-                    "created_at": dead.created_at,
-                    **common,
-                }
+                dict(common, id=dead.id, payload={"url": dead.url}, created_at=dead.created_at)
                 for dead in removed
             ]
             if letters:

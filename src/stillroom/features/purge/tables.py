@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from stillroom.features.database.tables import Moment, metadata
+from stillroom.features.database.tables import Moment, lease_columns, metadata
 
 purges: Final = sa.Table(
     "purges",
@@ -17,7 +17,6 @@ purges: Final = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     # True after the first purge.
     sa.Column("is_repeat", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
+    *lease_columns(),
     sa.Index(None, "due_at"),
 )

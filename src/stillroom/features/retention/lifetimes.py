@@ -3,13 +3,12 @@
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
-from stillroom.durations import TEN_YEARS, parse_duration
-from stillroom.errors import InvalidParameter
+from stillroom.durations import TEN_YEARS
 from stillroom.features.database import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import EXPIRED
 from stillroom.store.hooks import Finish, RequestHeader
-from stillroom.store.http.fields import Fields
+from stillroom.store.http.fields import Fields, lifetime
 from stillroom.store.values import StoredImage
 
 _EXPIRES_IN: Final = (
@@ -27,16 +26,9 @@ class Lifetimes:
 
     async def prepare(self, fields: Fields) -> Finish | None:
         """Parse `Expires-In`, and return a function that schedules the deletion after the save."""
-        value = fields.get("expires-in")
-        if value is None:
+        after = lifetime(fields, "expires-in", TEN_YEARS, "ten years")
+        if after is None:
             return None
-        after = parse_duration(value, may_lack_unit=True)
-        if not after or after > TEN_YEARS:
-            raise InvalidParameter(
-                "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years "
-                "at most",
-                at=("header", "expires-in"),
-            )
         await (await self._database.engine()).check()
 
         async def finish(image: StoredImage) -> dict[str, object]:

@@ -18,12 +18,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.concurrently import for_each_concurrently
-from stillroom.errors import (
-    BackendUnavailable,
-    ImageNotFound,
-    PreconditionFailed,
-    StillroomError,
-)
+from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.features.database import clock
 from stillroom.features.database.clock import new_id, now
 from stillroom.features.library.database import MediaDatabase

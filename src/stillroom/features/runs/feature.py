@@ -22,6 +22,7 @@ class RunsFeature(Feature):
         library = store.need(LibraryFeature)
         library.database.on_connect.append(report_runs)
         self.runs = Runs(store.storage, library.database)
+        self.published_keys = self.runs.published_keys  # for links to archives
         self.deletions = RunDeletions(store.storage, library.database, grace=library.grace)
         library.sweeper.resume = self.deletions.resume
 

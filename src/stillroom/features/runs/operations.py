@@ -130,9 +130,7 @@ class RunOperations:
     authorize: Authorize
     expiration: Callable[[str, int], Awaitable[datetime | None]] | None = None
 
-    @Operation(
-        "GET", "", (401, 403, 501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True
-    )
+    @Operation("GET", "", (501, 503), answer=list[ListedRun], query=RunsParameters, is_paged=True)
     async def list_runs(self, request: Request) -> Response:
         """List runs. A run is a folder that is published or that contains images."""
         call = await Call.of(request, self.authorize)
@@ -188,7 +186,7 @@ class RunOperations:
     @Operation(
         "POST",
         _FOLDER + _PUBLISH,
-        (401, 403, 404, 409, 413, 415, 501, 503, 507),
+        (404, 409, 501, 503, 507),
         body=RunToPublish,
         may_lack_body=True,
         answer=RunView,
@@ -202,7 +200,7 @@ class RunOperations:
         manifest = await self.runs.publish(folder, body.expected)
         return await image_response({}, manifest, PRIVATE_CACHE)
 
-    @Operation("GET", _FOLDER, (401, 403, 404, 501, 503), answer=RunView)
+    @Operation("GET", _FOLDER, (404, 501, 503), answer=RunView)
     async def get_run(self, request: Request) -> Response:
         """Get the manifest of a published run, or the images of a run that is not published yet."""
         call = await Call.of(request, self.authorize)
@@ -216,13 +214,7 @@ class RunOperations:
         first: _Page = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
-    @Operation(
-        "DELETE",
-        _FOLDER,
-        (401, 403, 404, 409, 501, 503),
-        answer=DeletedRun,
-        query=DeleteParameters,
-    )
+    @Operation("DELETE", _FOLDER, (404, 409, 501, 503), answer=DeletedRun, query=DeleteParameters)
     async def delete_run(self, request: Request) -> Response:
         """Delete a run. Its manifest is deleted immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)

@@ -13,7 +13,7 @@ with that manifest (docs/adr/0030).
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from stillroom.errors import (
@@ -31,7 +31,7 @@ from stillroom.features.library.resource import DELETED
 from stillroom.features.runs import manifest
 from stillroom.features.runs.database import run_rows
 from stillroom.features.runs.manifest import ImageSet, ManifestHead, is_manifest, manifest_key
-from stillroom.paths import ImagePath, KeyPrefix, folders_of, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, folders_of, image_entry
 from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
@@ -40,6 +40,7 @@ from stillroom.store.values import ANY, Condition, ListQuery, OpenedImage, SaveR
 _NAMES: Final = 1000  # names per page, as in S3 listings
 PAGE: Final = 250  # images per page; in a bucket, each costs a HEAD request
 _IN_ONE_REQUEST: Final = 16 * 1024**2  # larger manifests are written to a bucket in parts
+_UNREADABLE: Final = "the run's manifest cannot be read: delete the run, and publish it again"
 _DELETED: Final = "the run was deleted while it was published"
 
 log = logging.getLogger("stillroom.media")
@@ -239,6 +240,27 @@ class Runs:
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
             return None
 
+    async def published_keys(self, folder: ImagePath) -> AsyncGenerator[StorageKey, None]:
+        """Yield the keys of the images in a run's manifest.
+
+        Raises:
+            RunNotFound: the folder contains no images.
+            RunConflict: the run is not published, or its manifest is invalid.
+        """
+        opened = await self.open_manifest(folder)
+        if opened is None:
+            await self.require_images(folder)
+            raise RunConflict("the run is not published")
+        with contextlib.closing(opened):
+            try:
+                async for image in manifest.read_images(opened):
+                    path = ImagePath.parse(image["path"])
+                    if not path.text.startswith(f"{folder.text}/"):
+                        raise RunConflict(_UNREADABLE)  # the folder was renamed
+                    yield StorageKey.of_image(path)
+            except (ValueError, KeyError, TypeError, AttributeError, InvalidPath):
+                raise RunConflict(_UNREADABLE) from None
+
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
         """Open a run's manifest, as the function `open_manifest` does."""
         return await open_manifest(self._storage, folder)
@@ -267,9 +289,7 @@ async def _read_image_set(published: OpenedImage) -> ImageSet:
         async for image in manifest.read_images(published):
             images.add(image)
     except ValueError:
-        raise RunConflict(
-            "the run's manifest cannot be read: delete the run, and publish it again"
-        ) from None
+        raise RunConflict(_UNREADABLE) from None
     return images
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from stillroom.features.database.tables import Moment, metadata
+from stillroom.features.database.tables import Moment, lease_columns, metadata
 from stillroom.paths import MAX_KEY_BYTES
 
 run_deletions: Final = sa.Table(
@@ -21,8 +21,7 @@ run_deletions: Final = sa.Table(
     sa.Column("newer", sa.BigInteger, nullable=False),
     # Id in the trash; null if the images are deleted for good.
     sa.Column("trash_id", sa.Uuid),
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
+    *lease_columns(),
 )
 
 run_publications: Final = sa.Table(

@@ -95,7 +95,7 @@ class TrashOperations:
     images: ImageOperations
     trash: Trash | None
 
-    @Operation("GET", "", (401, 403, 501, 503), answer=TrashPage, query=TrashParameters)
+    @Operation("GET", "", (501, 503), answer=TrashPage, query=TrashParameters)
     async def list_trash(self, request: Request) -> Response:
         """List deleted images and runs that can be restored, newest first."""
         call, trash = await self._begin(request, "storage:read")
@@ -120,7 +120,7 @@ class TrashOperations:
     @Operation(
         "POST",
         "/{trash_id}/restore",
-        (401, 403, 404, 409, 413, 415, 501, 503),
+        (404, 409, 501, 503),
         body=PathToRestore,
         may_lack_body=True,
         answer=SavedImage | RestoredItem,
@@ -133,9 +133,7 @@ class TrashOperations:
         path = None if text is None else ImagePath.parse(text, at=("body", "path"))
         return json_answer(await self._restore(trash, call.grant, id_, path))
 
-    @Operation(
-        "POST", "/restore", (401, 403, 413, 415, 501), body=TrashToRestore, answer=RestoredItems
-    )
+    @Operation("POST", "/restore", (501,), body=TrashToRestore, answer=RestoredItems)
     async def restore_many(self, request: Request) -> Response:
         """Restore up to 1,000 deleted images and runs. If one fails, the others are restored."""
         call, trash = await self._begin(request, "storage:write", "storage:delete")
@@ -150,7 +148,7 @@ class TrashOperations:
         ids = (await call.json(TrashToRestore)).ids
         return json_answer({"results": await map_concurrently(restore, ids, limit=_AT_ONCE)})
 
-    @Operation("DELETE", "/{trash_id}", (401, 403, 404, 501, 503), answer=DeletedImage)
+    @Operation("DELETE", "/{trash_id}", (404, 501, 503), answer=DeletedImage)
     async def purge_trash(self, request: Request) -> Response:
         """Delete a deleted image or run for good."""
         call, trash = await self._begin(request, "storage:delete")

@@ -99,8 +99,7 @@ class FastReads:
     def answer(self, connection: Connection, data: bytes) -> bool:
         """Respond to a request from the caches, without waiting. See `learn` for the result."""
         started = time.perf_counter()
-        end = data.find(b"\r\n")
-        client_id = b""
+        end, client_id = data.find(b"\r\n"), b""
         checked = self._checked_fields.get(data[end:])
         if checked is None and (field := request_id.find_field(data)) is not None:
             client_id = field.id

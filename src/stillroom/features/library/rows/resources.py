@@ -38,6 +38,7 @@ from stillroom.features.library.rows.statements import (
 from stillroom.features.library.rows.tables import deletions, resources, tags
 from stillroom.features.search.full_text import bounds_of, matching
 from stillroom.features.search.tables import search_images
+from stillroom.features.search.values import BEHIND_ALL
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
@@ -69,16 +70,19 @@ class ResourceRows(Rows):
             statement = statement.join(first, first.c.resource_id == resources.c.id)
             statement, identity = statement.where(first.c.tag == query.tags[0]), first.c.resource_id
         statement = statement.order_by(identity.desc())
-        facts = [*matching(query.facts, is_sqlite=self._engine.is_sqlite), *bounds_of(query.facts)]
-        if facts:
-            statement = statement.join(search_images, is_indexed_in(search_images)).where(*facts)
         statement = statement.where(
             *map(_has, query.tags[1:]), *(~_has(tag) for tag in query.without_tags)
         )
         if query.after is not None:
             statement = statement.where(identity < query.after)
-        statement = statement.where(*_conditions(query))
-        found = [resource_of(row) for row in await self._read(statement)]
+        statement = statement.where(*_conditions(query, is_sqlite=self._engine.is_sqlite))
+        async with self._engine.reading() as connection:
+            asked = await self._engine.expand(connection, query.facts)
+            facts = [*matching(asked, is_sqlite=self._engine.is_sqlite), *bounds_of(asked)]
+            if facts:
+                is_indexed = is_indexed_in(search_images)
+                statement = statement.join(search_images, is_indexed).where(*facts)
+            found = [resource_of(row) for row in (await connection.execute(statement)).all()]
         return ResourcePage(found[: query.limit], more=len(found) > query.limit)
 
     async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
@@ -289,7 +293,7 @@ def _live() -> sa.Select[Any]:
     return select_resources().where(resources.c.deleted_at.is_(None))
 
 
-def _conditions(query: ResourceQuery) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(query: ResourceQuery, *, is_sqlite: bool) -> Iterator[sa.ColumnElement[bool]]:
     for column, value in (
         (resources.c.content_hash, query.content_hash),
         (resources.c.content_type, query.content_type),
@@ -299,6 +303,13 @@ def _conditions(query: ResourceQuery) -> Iterator[sa.ColumnElement[bool]]:
             yield column == value
     if query.source_keys:
         yield resources.c.source_key.in_(query.source_keys)
+    if query.source_prefix is not None:
+        prefix = query.source_prefix.text
+        both = resources.c.source_key, resources.c.storage_key
+        keys: list[sa.ColumnElement[str]] = [sa.type_coerce(key, sa.String) for key in both]
+        if not is_sqlite:
+            keys = [sa.collate(key, "C") for key in keys]  # the columns may not have byte order
+        yield sa.or_(*(sa.and_(key >= prefix, key < prefix + BEHIND_ALL) for key in keys))
     if query.created_from is not None:
         yield resources.c.created_at >= query.created_from
     if query.created_before is not None:

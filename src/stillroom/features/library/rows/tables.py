@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from stillroom.features.database.tables import Key, Moment, metadata
+from stillroom.features.database.tables import Key, Moment, lease_columns, metadata
 from stillroom.features.library.resource import DELETION
 
 resources: Final = sa.Table(
@@ -94,9 +94,7 @@ deletions: Final = sa.Table(
     sa.Column("due_at", Moment, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("last_error", sa.Text),
-    # Id of the sweeper's claim, and the end of its lease.
-    sa.Column("claimed_by", sa.Uuid),
-    sa.Column("lease_until", Moment),
+    *lease_columns(),
     sa.UniqueConstraint("storage_key", "save_id"),
     sa.Index(None, "due_at"),
     sa.Index(None, "resource_id"),
