@@ -69,7 +69,7 @@ class WorkBudget:
         return part
 
     def put_back(self, part: "WorkBudget") -> None:
-        """Add what is left of the result of `part_at_once` to this budget."""
+        """Return the unused rest of a budget that `part_at_once` has split off."""
         self.looks += max(0, part.looks)
         self.data += max(0, part.data)
         self.characters += max(0, part.characters)

@@ -22,7 +22,7 @@ class ArchiveFeature(Feature):
         self._selection.run_keys = getattr(store.features.get("runs"), "published_keys", None)
 
     def hooks(self) -> Hooks:
-        """Return the check of ZIP files for which URLs are signed."""
+        """Return the hook that checks which images a ZIP file contains before its URL is signed."""
         return Hooks(archive=self._selection.sign)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:

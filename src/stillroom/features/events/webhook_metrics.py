@@ -1,4 +1,4 @@
-"""Metrics of webhooks. `stillroom_media_dead_letters` includes events that were given up."""
+"""Metrics of webhooks. `stillroom_media_dead_letters` also counts events that failed for good."""
 
 from collections.abc import Sequence
 from typing import Final

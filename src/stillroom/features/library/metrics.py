@@ -43,7 +43,10 @@ def report_swept(swept: Swept) -> None:
 
 
 def report_queues(waiting: QueueMetrics) -> None:
-    """Set and flush the queue metrics. The flush is needed because the worker may be idle."""
+    """Set the metrics of the queues, and write them to the file that all workers share.
+
+    An idle worker would write them only with its next request.
+    """
     sizes = asdict(waiting)
     oldest_due_s = sizes.pop("oldest_due").total_seconds()
     set_gauges(

@@ -1,4 +1,4 @@
-"""Tables of the unfinished deletions of runs, and of the publications that were reported."""
+"""Tables of the unfinished deletions of runs, and of the published runs that have an event."""
 
 from typing import Final
 

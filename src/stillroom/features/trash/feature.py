@@ -37,7 +37,7 @@ class TrashFeature(Feature):
         return [("/storage/trash", TrashOperations(images, self.trash))]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the job that deletes the oldest files from a full disk."""
+        """Return the job that deletes the oldest files of the trash if the disk is full."""
         if self.trash is None or not self._is_disk:
             return []
         return [Job(self.trash.free_space, max_pause_s=10)]

@@ -139,7 +139,7 @@ def _build_box(kind: bytes, content: bytes) -> bytes:
 
 
 class _ItemPlaces:
-    """Locations of all items in an `iloc` box, by number, which can be changed."""
+    """Editable locations of all items in an `iloc` box, by the number of the item."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))

@@ -1,14 +1,14 @@
 """HTTP/1.1 connection, implemented as a state machine.
 
     IDLE ──first byte──▶ HEAD ──complete──▶ BODY ──complete──▶ ANSWER ──answered──▶ IDLE
-                          │                  │                   │
-                          └────refused───────┴──answered early,  └──last answer──▶ CLOSED
-                                 │              or refused                            ▲
-                                 └──────────────────┴──▶ LINGER ──FIN seen, or time──┘
 
-A request without a body changes the state from HEAD to ANSWER. Requests are handled one at a time.
-Early data of the next request (pipelining) is buffered without parsing, and reading is paused.
-An `Exchange` handles a request: the ASGI application (`asgi`) or the fast path (`fast_path`).
+A request without a body changes the state from HEAD to ANSWER. The last answer changes it to
+CLOSED. If a head or a body is refused, or answered before it is complete, the state is LINGER: more
+bytes are read and ignored until the client has closed its side, or for a limited time.
+
+Requests are handled one at a time. Early data of the next request (pipelining) is buffered without
+parsing, and reading is paused. An `Exchange` handles a request: the ASGI application (`asgi`) or
+the fast path (`fast_path`).
 """
 
 import asyncio

@@ -36,10 +36,10 @@ class AbandonedUploads:
         self._start(key, functools.partial(self._abort, key, upload_id))
 
     def abort_unknown(self, key: str) -> None:
-        """Abort an upload whose id is unknown, because the response to its creation was lost.
+        """Find and abort an upload whose id is unknown, as the response to its creation was lost.
 
         Other processes may be sending uploads of the same key, but they send the first part within
-        `DEADLINE_S`. So an upload without parts is abandoned after twice this time.
+        `DEADLINE_S`. An upload that has no part after twice this time is aborted.
         """
         if key in self._unknown:
             return

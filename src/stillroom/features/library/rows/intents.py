@@ -86,7 +86,10 @@ class IntentRows(Rows):
         return claimed, [key for key in keys if key in in_use]
 
     async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
-        """Delete intents whose copies were deleted, unless another sweeper has claimed them."""
+        """Delete the rows of interrupted ingests, after their copies of images were deleted.
+
+        Rows that another sweeper has claimed are kept.
+        """
         ours = intents.c.media_key.in_(keys), intents.c.sweeping, intents.c.lease_until == until
         await self._execute(sa.delete(intents).where(*ours))
 
