@@ -92,7 +92,7 @@ def test_the_media_library_is_looked_at_too_also_by_one_that_goes_on(tmp_path: P
     (tmp_path / ".stillroom/verify.json").write_text(
         json.dumps(
             {
-                "subject": f"disk {tmp_path}, compute/",
+                "subject": f"disk {tmp_path}, .stillroom/trash/",
                 "after": "media/1/a.png",
                 "images": 2,
                 "counts": {},

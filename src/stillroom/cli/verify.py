@@ -53,14 +53,14 @@ def verify(
     from stillroom.maintenance.verify import Verification
 
     settings = read_settings(data_dir)
-    images, *others = key_prefixes(prefix)
+    images = key_prefixes(prefix)
 
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
-            subject = f"{store.description}, {images.text}, trash"
             trash = [] if prefix else [KeyPrefix(store.trash_prefix)]
-            prefixes = sorted([images, *others, *trash], key=lambda one: one.text)
+            prefixes = sorted([*images, *trash], key=lambda one: one.text)
+            subject = f"{store.description}, {prefixes[0].text}"
             resume = _SavedProgress(settings.data_dir / ".stillroom/verify.json", subject)
             progress = resume.load(restart=restart)
             verification = Verification(
