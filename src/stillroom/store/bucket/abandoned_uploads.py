@@ -35,18 +35,19 @@ class AbandonedUploads:
         """Start to delete the parts of an upload, if it was neither completed nor aborted."""
         self._start(key, functools.partial(self._abort, key, upload_id))
 
-    def abort_unknown(self, key: str) -> None:
+    def abort_unknown(self, key: str, *, is_shared: bool = True) -> None:
         """Find and abort an upload whose id is unknown, as the response to its creation was lost.
 
         Other processes may be sending uploads of the same key, but they send the first part within
-        `DEADLINE_S`. An upload that has no part after twice this time is aborted.
+        `DEADLINE_S`. An upload that has no part after twice this time is aborted. If `is_shared` is
+        False, there are no such processes, and it is aborted when this process ends, too.
         """
         if key in self._unknown:
             return
 
         async def attempt() -> None:
             suspects = await self._uploads_of(key)
-            if suspects and not await self._closing.within(2 * DEADLINE_S):
+            if suspects and not (await self._closing.within(2 * DEADLINE_S) and is_shared):
                 for upload_id in suspects & await self._uploads_of(key):
                     if not await self._has_parts(key, upload_id):
                         await self._abort(key, upload_id)

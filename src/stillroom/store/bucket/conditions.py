@@ -148,11 +148,16 @@ class Conditions:
     async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> ChangeResult:
         if not in_parts:
             return await self._store.put(key, _BODY, _SHA256, _BARE, guard=guard, any_refusal=True)
-        parts = await MultipartUpload.begin(self._store, key, _BARE, self._abandoned)
-        await parts.send(_BODY, _SHA256)
-        written = await parts.complete(guard, any_refusal=True)
-        if written.etag is None:
-            self._abandoned.abort(key, parts.upload_id)
+        parts = await MultipartUpload.begin(
+            self._store, key, _BARE, self._abandoned, is_shared=False
+        )
+        written: ChangeResult | None = None
+        try:
+            await parts.send(_BODY, _SHA256)
+            written = await parts.complete(guard, any_refusal=True)
+        finally:
+            if written is None or written.etag is None:
+                self._abandoned.abort(key, parts.upload_id)
         return written
 
 

@@ -24,16 +24,25 @@ class MultipartUpload:
 
     @classmethod
     async def begin(
-        cls, store: ObjectStore, key: str, properties: Properties, abandoned: AbandonedUploads
+        cls,
+        store: ObjectStore,
+        key: str,
+        properties: Properties,
+        abandoned: AbandonedUploads,
+        *,
+        is_shared: bool = True,
     ) -> "MultipartUpload":
-        """Create an upload. The resulting object will have these `properties`."""
+        """Create an upload. The resulting object will have these `properties`.
+
+        `is_shared` is False if no other process uploads an object with this key.
+        """
         try:
             created = await store.create_upload(key, properties)
         except BaseException:
-            abandoned.abort_unknown(key)
+            abandoned.abort_unknown(key, is_shared=is_shared)
             raise
         if created.doubtful:
-            abandoned.abort_unknown(key)
+            abandoned.abort_unknown(key, is_shared=is_shared)
         return cls(store, key, created.upload_id)
 
     async def send(self, part: memoryview, sha256: str) -> None:
