@@ -10,7 +10,7 @@ import pytest
 from stillroom.cli.main import commands
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["deploying", "backup", "upgrading", "r2"]
+PAGES = ["deploying", "backup", "r2"]
 
 
 def text_of(page: str) -> str:
