@@ -19,7 +19,7 @@ from stillroom.store.api.images import ImageOperations
 from stillroom.store.api.routes import operation_router
 from stillroom.store.auth.grants import Grant
 from stillroom.store.choose import open_storage
-from stillroom.store.hooks import Delete, Finish, Hooks, RequestHeader
+from stillroom.store.hooks import Finish, Hooks, RequestHeader
 from stillroom.store.http.fields import Fields
 from stillroom.store.http.query import ListParameters
 from stillroom.store.settings import Settings
@@ -60,11 +60,12 @@ class Everything:
         del deadline
         return {image.key: {"ai_mark": "iptc"} for image in images if "a.png" in image.key.text}
 
-    async def delete(self, key: StorageKey, condition: Condition, proceed: Delete) -> None:
-        self.calls.append(key.text)
+    async def discard(self, key: StorageKey, condition: Condition) -> Mapping[str, object]:
+        del condition
         if "kept" in key.text:
             raise Forbidden("a hook keeps it")
-        await proceed(key, condition)
+        self.calls.append(key.text)
+        return {"trash_id": "1"}
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ async def client(everything: Everything, tmp_path: Path) -> AsyncIterator[httpx.
     settings = Settings(data_dir=tmp_path, min_free_bytes=0)
     storage = open_storage(settings.storage, settings.save_rules)
     some = everything
-    hooks = Hooks(read=(some,), save=(some,), entries=(some,), delete=(some, some))
+    hooks = Hooks(read=(some,), save=(some,), entries=(some,), trash=some.discard)
 
     def authorize(_: str | None) -> Grant:
         return Grant.everything()
@@ -147,20 +148,20 @@ async def test_what_an_entry_hook_does_not_know_is_null(client: httpx.AsyncClien
     assert [entry["ai_mark"] for entry in entries] == ["iptc", None]
 
 
-async def test_delete_hooks_are_around_each_deletion(
+async def test_a_trash_replaces_each_deletion_but_those_for_good(
     client: httpx.AsyncClient, everything: Everything
 ) -> None:
-    for path in ("a.png", "b.png", "kept.png"):
+    for path in ("a.png", "b.png", "c.png", "kept.png"):
         await save(client, path)
 
-    assert (await client.delete("/images/a.png")).status_code == 200
+    assert (await client.delete("/images/a.png")).json() == {"path": "a.png", "trash_id": "1"}
     assert (await client.delete("/images/kept.png")).status_code == 403
     batch = await client.post("/delete", json={"paths": ["kept.png", "b.png"]})
+    assert (await client.delete("/images/c.png?purge=true")).json() == {"path": "c.png"}
 
     assert [result.get("code") for result in batch.json()["results"]] == ["forbidden", None]
-    assert [entry["path"] for entry in (await client.get("/entries")).json()] == ["kept.png"]
-    assert everything.calls.count("compute/a.png") == 2
-    assert everything.calls.count("compute/kept.png") == 2
+    assert everything.calls == ["compute/a.png", "compute/b.png"]
+    assert (await client.get("/images/c.png")).status_code == 404
 
 
 async def test_the_document_has_what_hooks_add(client: httpx.AsyncClient) -> None:

@@ -11,7 +11,15 @@ from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
 from browser.test_narrow import expect_fits
-from browser.visiting import Visit, fragment, save, visit, wait_for_index
+from browser.visiting import (
+    Visit,
+    fragment,
+    on_small_screens,
+    save,
+    small_screen,
+    visit,
+    wait_for_index,
+)
 from command_line import ran
 from running import Server
 from stillroom.generation.writing.embed import with_generation
@@ -206,7 +214,7 @@ def test_a_search_that_does_not_work_says_so_in_the_lists_too(
     visitor.expect_accessible()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+@on_small_screens
 def test_the_lists_fit_a_phone_and_are_used_by_keys(
     browser: Browser, server: Server, client: httpx.Client, folder: str, width: int, scheme: str
 ) -> None:
@@ -216,13 +224,7 @@ def test_the_lists_fit_a_phone_and_are_used_by_keys(
         facts = {"model": model, "sampler": "Euler a", "tool": name}
         save(client, f"{folder}{number:02}.jpg", with_generation(scenery(number, edge=120), facts))
     wait_for_index(server, folder.rstrip("/"), 13)
-    room: dict[str, Any] = {
-        "viewport": {"width": width, "height": 800},
-        "color_scheme": scheme,
-        "has_touch": True,
-        "is_mobile": True,
-    }
-    with visit(browser, server, **room) as visitor:
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
         press = visitor.page.keyboard.press
         visitor.sign_in(server.token(), fragment(folder))
         expect(visitor.page.locator(".cell.loaded")).to_have_count(13)

@@ -11,7 +11,16 @@ from playwright.sync_api import Browser, Request, Route, expect
 from browser.scenery import scenery
 from browser.test_folders import answer, choose, press, publish
 from browser.test_narrow import expect_fits
-from browser.visiting import Visit, fragment, save, stored, visit, wait_for_index
+from browser.visiting import (
+    Visit,
+    fragment,
+    on_small_screens,
+    save,
+    small_screen,
+    stored,
+    visit,
+    wait_for_index,
+)
 from pictures import picture
 from running import IMAGES, Server, running
 from videos import Mp4, frames
@@ -27,12 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("choose"), trash="7d") as started:
         yield started
     assert "Traceback" not in started.logged()
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
 
 
 @pytest.fixture
@@ -386,17 +389,11 @@ def test_filtering_thousands_takes_few_requests_and_few_elements(
         assert int(visitor.page.evaluate("document.querySelectorAll('*').length")) < 2500
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+@on_small_screens
 def test_choosing_fits_a_phone_and_a_tablet(
     browser: Browser, server: Server, folder_of_ten: str, width: int, scheme: str
 ) -> None:
-    room: dict[str, Any] = {
-        "viewport": {"width": width, "height": 800},
-        "color_scheme": scheme,
-        "has_touch": True,
-        "is_mobile": True,
-    }
-    with visit(browser, server, **room) as visitor:
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
         visitor.sign_in(server.token(), f"{fragment(folder_of_ten)}?only=unkept")
         expect(visitor.cells).to_have_count(10)
         expect_fits(visitor, width)

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from browser.scenery import scenery
 from browser.test_folders import choose, press
 from browser.test_narrow import expect_fits
-from browser.visiting import Visit, fragment, save, visit
+from browser.visiting import Visit, fragment, on_small_screens, save, small_screen, visit
 from generation.carriers import chunk
 from running import Server
 
@@ -216,17 +216,11 @@ def test_images_of_the_library_are_compared_too(
     expect(column(visitor, "a.png").locator("dt").first).to_have_text("Prompt")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+@on_small_screens
 def test_a_comparison_fits_a_phone_and_a_tablet(
     browser: Browser, server: Server, four: str, width: int, scheme: str
 ) -> None:
-    room: dict[str, Any] = {
-        "viewport": {"width": width, "height": 800},
-        "color_scheme": scheme,
-        "has_touch": True,
-        "is_mobile": True,
-    }
-    with visit(browser, server, **room) as visitor:
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
         visitor.sign_in(server.token(), fragment(four))
         expect(visitor.page.locator(".cell.loaded")).to_have_count(4)
         for name in ("a.png", "b.png", "c.png"):

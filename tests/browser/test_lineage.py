@@ -9,7 +9,15 @@ from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
 from browser.test_narrow import expect_fits
-from browser.visiting import Visit, fragment, save, visit, wait_for_index
+from browser.visiting import (
+    Visit,
+    fragment,
+    on_small_screens,
+    save,
+    small_screen,
+    visit,
+    wait_for_index,
+)
 from running import Server
 from stillroom.generation.writing.embed import with_generation
 from waiting import until
@@ -112,7 +120,7 @@ def test_a_source_that_is_missing_is_named_beside_two_copies_of_another(
     expect(facts_of(visitor, "Made from").locator("p")).to_have_text("lost/fox.png")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+@on_small_screens
 def test_more_than_a_dozen_are_a_search_and_all_fits_a_phone(
     browser: Browser, server: Server, client: httpx.Client, folder: str, width: int, scheme: str
 ) -> None:
@@ -121,13 +129,7 @@ def test_more_than_a_dozen_are_a_search_and_all_fits_a_phone(
     for number in range(14):
         save_made_from(client, f"{folder}made/{number:02}.jpg", number, base)
     wait_for_index(server, folder.rstrip("/"), 15)
-    room: dict[str, Any] = {
-        "viewport": {"width": width, "height": 800},
-        "color_scheme": scheme,
-        "has_touch": True,
-        "is_mobile": True,
-    }
-    with visit(browser, server, **room) as visitor:
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
         visitor.sign_in(server.token(), fragment(base))
         visitor.expect_picture(base.rpartition("/")[2])
         visitor.page.keyboard.press("i")

@@ -1,13 +1,11 @@
 """Every scene fits a phone and a tablet, however long the names are."""
 
-from typing import Any
-
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment, save, visit
+from browser.visiting import Visit, fragment, on_small_screens, save, small_screen, visit
 from running import Server
 from videos import Mp4, frames
 
@@ -39,7 +37,7 @@ def expect_fits(visitor: Visit, width: int) -> None:
 
 
 @pytest.mark.parametrize("length", [20, 140])
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+@on_small_screens
 def test_every_scene_fits_its_window_with_names_of_any_length(
     browser: Browser,
     server: Server,
@@ -54,13 +52,7 @@ def test_every_scene_fits_its_window_with_names_of_any_length(
     deep = f"{folder}{'sub_' * 40}"[: len(folder) + length]
     for number, path in enumerate((f"{folder}{name}", f"{folder}{other}", f"{deep}/{name}")):
         save(client, path, scenery(width + length + number, edge=400, form="WEBP"))
-    room: dict[str, Any] = {
-        "viewport": {"width": width, "height": 800},
-        "color_scheme": scheme,
-        "has_touch": True,
-        "is_mobile": True,
-    }
-    with visit(browser, server, **room) as visitor:
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
         visitor.sign_in(server.token(), fragment(f"{deep}/"))
         expect(visitor.page.locator(".cell.loaded")).to_have_count(1)
         expect_fits(visitor, width)

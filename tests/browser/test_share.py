@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from browser.test_folders import choose, press, publish
 from browser.test_narrow import expect_fits
-from browser.visiting import Visit, fragment, visit
+from browser.visiting import Visit, fragment, on_small_screens, small_screen, visit
 from running import Server
 
 pytestmark = pytest.mark.slow
@@ -120,17 +120,11 @@ def test_a_refusal_of_the_server_is_shown_as_it_is(
     visitor.expect_accessible()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+@on_small_screens
 def test_sharing_fits_a_phone_and_is_done_by_keys(
     browser: Browser, server: Server, folder_of_ten: str, width: int, scheme: str
 ) -> None:
-    room: dict[str, Any] = {
-        "viewport": {"width": width, "height": 800},
-        "color_scheme": scheme,
-        "has_touch": True,
-        "is_mobile": True,
-    }
-    with visit(browser, server, permissions=CLIPBOARD, **room) as visitor:
+    with visit(browser, server, permissions=CLIPBOARD, **small_screen(width, scheme)) as visitor:
         key = visitor.page.keyboard.press
         visitor.sign_in(server.token(), fragment(folder_of_ten))
         visitor.cell("0.jpg").focus()

@@ -24,12 +24,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert "Traceback" not in started.logged()
 
 
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
-
-
 def stored(client: httpx.Client, folder: str) -> list[str]:
     paths: list[str] = client.get(IMAGES, params={"prefix": folder}).json()
     return [path.removeprefix(folder) for path in paths]

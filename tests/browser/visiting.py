@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
@@ -133,6 +134,17 @@ def confirm(visitor: Visit, *texts: str) -> None:
     for text in texts:
         expect(question).to_contain_text(text)
     question.get_by_role("button", name="Delete", exact=True).click()
+
+
+on_small_screens = pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")]
+)
+
+
+def small_screen(width: int, scheme: str) -> dict[str, Any]:
+    """The window of a phone or a tablet, for `visit`."""
+    size = {"width": width, "height": 800}
+    return {"viewport": size, "color_scheme": scheme, "has_touch": True, "is_mobile": True}
 
 
 @contextlib.contextmanager

@@ -46,10 +46,15 @@ class _Display:
         self._line.show(text)
 
 
-def key_prefixes(prefix: str) -> list[KeyPrefix]:
-    """Return the key prefix of images below `prefix`; if `prefix` is empty, also of the library."""
+def key_prefixes(prefix: str, *others: str) -> list[KeyPrefix]:
+    """Return the key prefix of images below `prefix`.
+
+    If `prefix` is empty, also return the key prefix of the library, and `others`, in key order.
+    """
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))
-    return [images] if prefix else [images, KeyPrefix.of_library()]
+    if prefix:
+        return [images]
+    return sorted([images, KeyPrefix.of_library(), *map(KeyPrefix, others)], key=lambda it: it.text)
 
 
 async def run_until_signal(

@@ -17,7 +17,6 @@ from stillroom.cli.exits import FAILED, STOPPED
 from stillroom.cli.options import DATA_DIR, PREFIX, RATE, flag, json_option, read_settings
 from stillroom.cli.output import counted, erase_line, size_text
 from stillroom.errors import ConfigurationError
-from stillroom.paths import KeyPrefix
 
 if TYPE_CHECKING:
     from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
@@ -53,13 +52,11 @@ def verify(
     from stillroom.maintenance.verify import Verification
 
     settings = read_settings(data_dir)
-    images = key_prefixes(prefix)
 
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
-            trash = [] if prefix else [KeyPrefix(store.trash_prefix)]
-            prefixes = sorted([*images, *trash], key=lambda one: one.text)
+            prefixes = key_prefixes(prefix, store.trash_prefix)
             subject = f"{store.description}, {prefixes[0].text}"
             resume = _SavedProgress(settings.data_dir / ".stillroom/verify.json", subject)
             progress = resume.load(restart=restart)

@@ -75,18 +75,6 @@ class EntryHook(Protocol):
         """Return JSON members by image. Those not known at `deadline` (loop's time) are null."""
 
 
-class DeleteHook(Protocol):
-    """Hook that runs when a client deletes an image."""
-
-    async def delete(
-        self, key: StorageKey, condition: Condition, proceed: Delete
-    ) -> Mapping[str, object] | None:
-        """Delete an image with `proceed`, which calls the next hook or the storage.
-
-        Return the value of `proceed`, if it was called.
-        """
-
-
 class BodyDelegate(Protocol):
     """Hook that lets a proxy send the bytes of an image."""
 
@@ -106,7 +94,6 @@ class Hooks:
     read: tuple[ReadHook, ...] = ()
     save: tuple[SaveHook, ...] = ()
     entries: tuple[EntryHook, ...] = ()
-    delete: tuple[DeleteHook, ...] = ()
     body: BodyDelegate | None = None
     trash: Delete | None = None
     archive: SelectArchive | None = None
@@ -132,7 +119,6 @@ class Hooks:
             (*self.read, *other.read),
             (*self.save, *other.save),
             (*self.entries, *other.entries),
-            (*self.delete, *other.delete),
             self.body or other.body,
             self.trash or other.trash,
             self.archive or other.archive,

@@ -58,7 +58,7 @@ class ImagesToArchive(JsonForm, max_bytes=4 * 1024**2, example='{"paths": ["…"
     )
 
 
-_REFUSALS: Final = (401, 403, 404, 501, 503)
+_REFUSALS: Final = (404, 501, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Archives:
                 held=held.pop_all(),
             )
 
-    @Operation("POST", "", (*_REFUSALS, 413, 415), media_type=_ZIP, body=ImagesToArchive)
+    @Operation("POST", "", _REFUSALS, media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
         """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
         call = await Call.of(request, self.authorize)

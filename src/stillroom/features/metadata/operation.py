@@ -79,7 +79,7 @@ class MetadataOperation:
     @Operation(
         "GET",
         IMAGE_PATH,
-        (401, 403, 404, 503),
+        (404, 503),
         answer=ImageMetadataAndEnd,
         headers=("If-None-Match",),
         is_cacheable=True,

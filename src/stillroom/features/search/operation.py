@@ -64,7 +64,7 @@ class SearchOperation:
     database: Database
     authorize: Authorize
 
-    @Operation("GET", "", (401, 403, 414, 503), answer=SearchResults, query=SearchParameters)
+    @Operation("GET", "", (414, 503), answer=SearchResults, query=SearchParameters)
     async def search_images(self, request: Request) -> Response:
         """Search stored images by their path, generation parameters and time, newest first."""
         call = await Call.of(request, self.authorize)
@@ -86,7 +86,7 @@ class SearchOperation:
         cursor = None if after is None else cursor_behind(after)
         return json_answer({"items": items, "next": cursor})
 
-    @Operation("GET", "/facets", (401, 403, 414, 503), answer=SearchFacets, query=SearchFilters)
+    @Operation("GET", "/facets", (414, 503), answer=SearchFacets, query=SearchFilters)
     async def count_facets(self, request: Request) -> Response:
         """Count images by model, LoRA, sampler and tool, and by day (UTC) and tag.
 

@@ -30,9 +30,7 @@ class Copies:
 
     images: ImageOperations
 
-    @Operation(
-        "POST", "", (401, 403, 404, 409, 413, 415, 503, 507), body=ImageToCopy, answer=SavedImage
-    )
+    @Operation("POST", "", (404, 409, 503, 507), body=ImageToCopy, answer=SavedImage)
     async def copy_image(self, request: Request) -> Response:
         """Copy an image to another path on the server. If an image exists there, it is replaced."""
         call = await Call.of(request, self.images.authorize)

@@ -1,7 +1,6 @@
 """HTTP operations on images: list, read, check, save and delete."""
 
 import contextlib
-import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ class ImageOperations:
     @Operation(
         "GET",
         "",
-        (401, 403, 501, 503),
+        (501, 503),
         answer=list[str],
         query=ListParameters,
         is_paged=True,
@@ -145,7 +144,7 @@ class ImageOperations:
     @Operation(
         "GET",
         IMAGE_PATH,
-        (401, 403, 404, 412, 415, 503),
+        (404, 412, 415, 503),
         headers=("If-Match", "If-None-Match", "Range"),
         hooks="read",
     )
@@ -163,7 +162,7 @@ class ImageOperations:
     @Operation(
         "POST",
         IMAGE_PATH,
-        (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
+        (400, 409, 412, 413, 415, 501, 503, 507),
         body=UploadFile,
         answer=SavedImage,
         headers=("If-Match", "If-None-Match", "Repr-Digest", SIGN_URL),
@@ -182,7 +181,7 @@ class ImageOperations:
     @Operation(
         "DELETE",
         IMAGE_PATH,
-        (401, 403, 404, 412, 503),
+        (404, 412, 503),
         answer=DeletedImage,
         query=DeleteParameters,
         headers=("If-Match",),
@@ -200,15 +199,13 @@ class ImageOperations:
     async def delete(
         self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, purge: bool = False
     ) -> Mapping[str, object]:
-        """Delete an image through the delete hooks. The caller has checked the permission.
+        """Delete an image. The caller has checked the permission.
 
         Return further members of the response. With `purge`, the trash is not used.
         """
         delete: Delete = self.storage.delete
         if self.hooks.trash is not None and not purge:
             delete = self.hooks.trash
-        for hook in reversed(self.hooks.delete):
-            delete = functools.partial(hook.delete, proceed=delete)
         return await delete(key, condition) or {}
 
     async def store(
@@ -262,7 +259,7 @@ class ImageOperations:
     @Operation(
         "HEAD",
         IMAGE_PATH,
-        (401, 403, 404, 412, 415, 503),
+        (404, 412, 415, 503),
         headers=("If-Match", "If-None-Match"),
         hooks="read",
     )

@@ -126,7 +126,7 @@ class UrlSigning:
     @Operation(
         "POST",
         "",
-        (401, 403, 404, 409, 413, 415, 501, 503),
+        (404, 409, 501, 503),
         body=UrlToSign | UrlsToSign | ArchiveToSign,
         answer=SignedImageUrl | SignedImageUrls | SignedArchive,
     )
