@@ -67,6 +67,7 @@ AWAITED: Final = {
     "self._head",
     "self._save",
     "self._sender.close",
+    "self._sender.remove",
     "self._sender.request",
     "self._sender.send",
     "self._sender.send_once",
@@ -80,7 +81,14 @@ AWAITED: Final = {
 }
 """Asynchronous functions in the result, in addition to the methods that call one of them."""
 
-ITERATED: Final = {"form.upload.chunks", "response.iter_bytes", "self._sender.items"}
+ITERATED: Final = {
+    *(
+        "form.upload.chunks",
+        "response.iter_bytes",
+        "self._sender.cursor_items",
+        "self._sender.items",
+    )
+}
 """Functions that return an asynchronous iterator in the result."""
 
 BLOCKING: Final = {"file.exists", "file.read", "is_same", "sink.write", "sinks.check_archive"}

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.assembly import Parts, assemble
+from stillroom.assembly import Parts, assemble, described
 from stillroom.errors import StillroomError
 from stillroom.router import image_operations, stillroom_router
 from stillroom.store.api.browsers import DefaultSecurityHeaders, document_router
@@ -111,9 +111,7 @@ def check_settings(settings: Settings) -> tuple[list[str], list[str]]:
     for feature in parts.features:
         lines += feature.facts()
         warnings += feature.warnings()
-    warnings += [
-        f"the feature {name!r} is off: {reason}" for name, reason in parts.store.off.items()
-    ]
+    warnings += [described({name: reason}) for name, reason in parts.store.off.items()]
     if parts.made_secret:
         lines.append(f"made a token secret in {settings.secret_file}")
     command = settings.token_command
@@ -124,7 +122,7 @@ def check_settings(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 async def _try_storage(parts: Parts) -> list[str]:
-    """Return a warning if the storage fails now. The start continues: the storage may recover."""
+    """Return a warning if the storage fails now. The server starts, as the storage may recover."""
     try:
         await parts.storage.check()
     except StillroomError as error:

@@ -52,9 +52,9 @@ class FeatureLine:
         needs: Names of required features. If one of them is off, this feature is off, too.
         libraries: Packages that must be installed.
         prefixes, headers, parameters: Prefixes of routes, request headers of saves, and query
-            parameters of reads, which are all refused with 501 if the feature is off.
-        file: Configuration file in the data directory. If it exists, the feature may be off only on
-            request.
+            parameters of reads. They are all refused with 501 if the feature is off.
+        file: Configuration file in the data directory. If it exists and the feature is off, the
+            start fails, unless the feature was not chosen.
         file_setting: Name of the setting that replaces this file.
     """
 
@@ -103,7 +103,7 @@ FEATURES: Final = (
 def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
     """Return the features that are off, with the reason.
 
-    `chosen` names the features to use; those that they need are added. None means all features.
+    `chosen` names the features to use; their required features are added. None means all features.
     Raises `ConfigurationError` if a chosen feature does not exist or cannot be used.
     """
     names = {line.name for line in FEATURES}
@@ -112,13 +112,13 @@ def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
             f"there is no such feature: {', '.join(unknown)} (existing: {', '.join(sorted(names))})"
         )
     needs = {line.name: line.needs for line in FEATURES}
-    wanted = set(names if chosen is None else chosen)
-    while more_wanted := {need for name in wanted for need in needs.get(name, ())} - wanted:
-        wanted |= more_wanted
+    needed = set(names if chosen is None else chosen)
+    while more_needed := {need for name in needed for need in needs.get(name, ())} - needed:
+        needed |= more_needed
     off: dict[str, str] = {}
     for line in FEATURES:
         missing = [name for name in line.libraries if importlib.util.find_spec(name) is None]
-        if line.name not in wanted:
+        if line.name not in needed:
             off[line.name] = _NOT_CHOSEN
         elif missing:
             off[line.name] = not_installed(*missing)
@@ -129,7 +129,7 @@ def features_off(chosen: Collection[str] | None = None) -> Mapping[str, str]:
         if line.name not in off and (need in off or need not in names)
     }:
         off |= more
-    if chosen is not None and (lacking := wanted & off.keys()):
+    if chosen is not None and (lacking := needed & off.keys()):
         raise ConfigurationError(described({name: off[name] for name in sorted(lacking)}))
     return off
 
@@ -288,7 +288,7 @@ def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
 
 @contextlib.asynccontextmanager
 async def opened_features(settings: Settings) -> AsyncIterator[Store]:
-    """Context manager: open a store for a command. Index images that are changed in the block."""
+    """Context manager: open a store for a command, and index the images that it changes."""
     require_store(settings.storage)
     changes = ChangeRelay()
     async with opened_storage(settings, changes=changes) as storage:
@@ -306,7 +306,7 @@ async def opened_features(settings: Settings) -> AsyncIterator[Store]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None, *, changes: ChangeObserver = UNWATCHED
 ) -> AsyncIterator[ImageStorage]:
-    """Context manager: open only the storage. `rules`, if given, replaces the configured rules."""
+    """Context manager: open only the storage. Unless None, `rules` replace the configured rules."""
     rules = rules or settings.save_rules
     storage = open_storage(settings.storage, rules, changes=changes, disk=_disk_of(settings))
     try:

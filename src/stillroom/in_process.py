@@ -36,7 +36,7 @@ class InProcessSender:
         self._elsewhere = AsyncSender(Connection(parts.store.api_url, None), None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """Return the response, or a `Failure` if an image could not be read completely."""
+        """Run an operation. Return a `Failure` if an image could not be read completely."""
         if call.elsewhere:
             return await self._elsewhere.send(call)
         exchange = _Exchange(call)

@@ -79,7 +79,7 @@ class LocalImageStore(ImageStore):
 
 
 class LocalMedia(MediaLibrary):
-    """`MediaLibrary` of the SDK: the methods of `MediaResourceService` as blocking calls."""
+    """Media library of this store, with the methods of `MediaResourceService` as blocking calls."""
 
     def __init__(self, sender: RetryingSender, loop: "_LoopThread") -> None:
         super().__init__(sender)
@@ -108,7 +108,7 @@ class LocalMedia(MediaLibrary):
         return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
     def delete(self, resource_id: ResourceId, *, now: bool = False) -> "MediaResource | None":  # type: ignore[override]  # it has always returned what the service returns
-        """Delete a resource; see `MediaResourceService.delete`, or `erase` with `now`."""
+        """Delete a resource; see `MediaResourceService.delete` and, for `now`, its `erase`."""
         parsed_id = parse_id(str(resource_id), ("id",))
         if now:
             return self._wait(lambda media: media.erase(parsed_id))
@@ -176,7 +176,7 @@ class _Runtime:
 
     @property
     def is_usable(self) -> bool:
-        """True if this process created the object and the caller may wait for the object's loop."""
+        """True if this process created the object, and this thread does not run its event loop."""
         is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
         return self.pid == os.getpid() and not is_in_loop
 
@@ -200,7 +200,7 @@ def _before_fork() -> None:
     with _starting:
         running = [runtime for runtime in _in_use if runtime.is_usable]
     for runtime in running:
-        runtime.run(lambda one: one.indexing.aclose())
+        runtime.run(lambda paused: paused.indexing.aclose())
         _paused.append(runtime)
 
 

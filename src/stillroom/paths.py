@@ -67,7 +67,7 @@ class ImagePath:
 
     @classmethod
     def from_target(cls, raw: bytes) -> Self:
-        """Percent-decode the part of a URL after the route, once and strictly, and parse it."""
+        """Parse the percent-encoded path at the end of a URL. Decode it strictly, and only once."""
         if len(raw) <= MAX_SEGMENT_BYTES and _PLAIN_TARGET.fullmatch(raw):
             return cls(raw.decode("ascii"))
         return cls.parse(_decode_once(raw, at=("path", "path")))
@@ -108,18 +108,18 @@ class StorageKey:
 
     @classmethod
     def of_media(cls, resource_id: uuid.UUID, extension: str) -> Self:
-        """Return the key of a media resource, whose bytes never change."""
+        """Return the key of a media resource. The bytes under this key never change."""
         return cls(f"{MEDIA_PREFIX}{resource_id}/file.{extension}")
 
     @classmethod
     def of_reserved(cls, folder: ImagePath, name: str) -> Self:
-        """Return the key of a reserved name in a folder. Raises `InvalidPath` if it is too long."""
+        """Return the key of a reserved name (`.run.json`) in a folder. May raise `InvalidPath`."""
         _check_length(f"{folder.text}/{name}", at=("path", "folder"))
         return cls(f"{COMPUTE_PREFIX}{folder.text}/{name}")
 
     @property
     def is_media(self) -> bool:
-        """Return whether the key belongs to a media resource, whose bytes never change."""
+        """Return whether the key is that of a media resource. Its bytes then never change."""
         return self.text.startswith(MEDIA_PREFIX)
 
 
@@ -169,7 +169,7 @@ def folders_of(text: str) -> list[str]:
 
 
 def is_reserved(key_text: str) -> bool:
-    """Return whether a listed key is a reserved name in a valid folder, and not an image."""
+    """Return whether a listed key is a reserved name (`.run.json`) in a valid folder."""
     if not key_text.endswith(_RESERVED_ENDINGS) or not key_text.startswith(COMPUTE_PREFIX):
         return False
     folders = key_text.removeprefix(COMPUTE_PREFIX).split("/")[:-1]
@@ -224,7 +224,7 @@ def _check_start(text: str, *, at: tuple[str, ...]) -> None:
 
 
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
-    """Raise `InvalidPath` if a segment, or with `whole=False` the start of one, is not allowed."""
+    """Raise `InvalidPath` if a segment is not allowed. If not `whole`, check its beginning."""
     if _PLAIN_SEGMENT.fullmatch(segment):
         return
     if whole and not segment:

@@ -65,7 +65,7 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
 
 
 def image_operations(parts: Parts) -> ImageOperations:
-    """Create the operations on images, which the server's fast path uses, too."""
+    """Create the operations on images. The server's fast path uses them, too."""
     return ImageOperations(
         storage=parts.storage,
         authorize=parts.authorize,

@@ -18,7 +18,7 @@ _SIMILAR: Final = 0.6
 
 
 def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
-    """Return a warning for each Stillroom variable in `names` (upper case) but not in `known`.
+    """Return a warning for each Stillroom variable in `names` that is not one of the `known`.
 
     Raises `ConfigurationError` if a name is probably a misspelled setting. Ignoring it could permit
     what the setting forbids.

@@ -25,6 +25,8 @@ from stillroom.errors import ImageNotFound, InvalidPath
 from stillroom.paths import ImagePath
 from stillroom.wire.thumbnails import POSTER_SUFFIX
 
+_Operation = Callable[[ImageStore, str, str], SavedImage]
+
 _STORE: Final = "store:"
 _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
 """Names of temporary files that remain if a download was killed; see `client/sinks.py`."""
@@ -37,17 +39,17 @@ def _command(command: Callable[..., None]) -> click.Command:
 
 
 @_command
-def cp(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
+def cp(**options: Any) -> None:  # noqa: ANN401  (see `_transfer`)
     """Copy images, selected by path, folder (`cats/`) or pattern, to another path of the store.
 
     For one image, TARGET is its new path, or a folder if it ends in a slash. For several images,
     TARGET is a folder. `/` is the top folder. Existing images at the new paths are replaced.
     """
-    _each("copied", "would copy", ImageStore.copy, **how)
+    _transfer("copied", ImageStore.copy, **options)
 
 
 @_command
-def mv(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
+def mv(**options: Any) -> None:  # noqa: ANN401  (see `_transfer`)
     """Move images, selected by path, folder (`cats/`) or pattern, to another path of the store.
 
     For one image, TARGET is its new path, or a folder if it ends in a slash. For several images,
@@ -55,17 +57,11 @@ def mv(**how: Any) -> None:  # noqa: ANN401  (see `_each`)
     source that is replaced during the move is not deleted. The poster of a video
     (`a.mp4.poster.webp` next to `a.mp4`) is moved with it, unless --exclude matches.
     """
-    _each("moved", "would move", ImageStore.move, **how)
+    _transfer("moved", ImageStore.move, **options)
 
 
-def _each(
-    verb: str,
-    would: str,
-    do: Callable[[ImageStore, str, str], SavedImage],
-    *,
-    sources: tuple[str, ...],
-    target: str,
-    options: TransferOptions,
+def _transfer(
+    verb: str, do: _Operation, *, sources: tuple[str, ...], target: str, options: TransferOptions
 ) -> None:
     with open_store() as store:
         planned = images_to_copy(store, sources, target, options.chosen)
@@ -74,6 +70,7 @@ def _each(
         planned |= posters
         if options.dry_run:
             for path, there in planned.items():
+                would = f"would {do.__name__}"
                 echo_result(would, path, as_json=options.as_json, target=there)
             return
 
@@ -98,7 +95,7 @@ def _each(
 def _posters(
     store: ImageStore, planned: dict[str, str], options: TransferOptions
 ) -> dict[str, str]:
-    """Return the new paths of posters, by path, for all videos that are moved."""
+    """Map the paths of the existing posters of all moved videos to the posters' new paths."""
     chosen = Filter(exclude=options.chosen.exclude)
     posters: dict[str, str] = {}
     for path, there in planned.items():

@@ -49,7 +49,7 @@ class _Display:
 def key_prefixes(prefix: str, *others: str) -> list[KeyPrefix]:
     """Return the key prefix of images below `prefix`.
 
-    If `prefix` is empty, also return the key prefix of the library, and `others`, in key order.
+    If `prefix` is empty, also return the library's prefix and `others`, all sorted as keys are.
     """
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))
     if prefix:

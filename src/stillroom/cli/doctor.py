@@ -41,11 +41,11 @@ _TIMEOUT_S: Final = 15
 class _CheckResult:
     """Result of one check, with a remedy if the check found a problem.
 
-    With `is_warning`, the server works despite the problem, at least on a single machine.
+    If `is_warning` is True, the server works despite the problem, at least on a single machine.
     """
 
     subject: str
-    said: str
+    text: str
     remedy: str = ""
     is_warning: bool = False
 
@@ -63,18 +63,17 @@ def doctor(*, data_dir: str | None, as_json: bool) -> None:
         remedy = "set them so that `stillroom serve` starts"
         _show(_CheckResult("settings", str(error), remedy), as_json=as_json)
         sys.exit(FAILED)
-    if wrong := sum(_show(one, as_json=as_json) for one in _findings(settings, *features)):
+    if wrong := sum(_show(result, as_json=as_json) for result in _results(settings, *features)):
         click.echo(f"{wrong} to fix", err=True)
         sys.exit(FAILED)
 
 
-def _show(finding: _CheckResult, *, as_json: bool) -> bool:
-    """Print the result of a check. Return whether it found a problem."""
-    is_wrong = bool(finding.remedy) and not finding.is_warning
-    verdict = "WRONG" if is_wrong else "note" if finding.is_warning else "ok"
-    known = {"subject": finding.subject, "said": finding.said, "remedy": finding.remedy or None}
-    remedy = f"\n{'':18}-> {finding.remedy}" if finding.remedy else ""
-    line = f"{verdict:6}{finding.subject:12}{finding.said}{remedy}"
+def _show(result: _CheckResult, *, as_json: bool) -> bool:
+    is_wrong = bool(result.remedy) and not result.is_warning
+    verdict = "WRONG" if is_wrong else "note" if result.is_warning else "ok"
+    known = {"subject": result.subject, "said": result.text, "remedy": result.remedy or None}
+    remedy = f"\n{'':18}-> {result.remedy}" if result.remedy else ""
+    line = f"{verdict:6}{result.subject:12}{result.text}{remedy}"
     echo_record({"verdict": verdict.lower(), **known}, line, as_json=as_json)
     return is_wrong
 
@@ -94,7 +93,7 @@ def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
     return on, off
 
 
-def _findings(
+def _results(
     settings: "AllSettings", on: set[str], off: Mapping[str, str]
 ) -> Iterator[_CheckResult]:
     yield _CheckResult("settings", "read")
@@ -104,16 +103,16 @@ def _findings(
 
         warnings += settings.section(DatabaseSettings).row_warnings
     for warning in warnings:
-        said, _, remedy = warning.partition(": ")
-        yield _CheckResult("settings", said, remedy or said, is_warning=True)
+        text, _, remedy = warning.partition(": ")
+        yield _CheckResult("settings", text, remedy or text, is_warning=True)
     for name, reason in off.items():
         yield _CheckResult(name, f"off: {reason}", is_warning=True)
     if "pictures" in on:
         from stillroom.features.pictures import confinement
 
         gaps = confinement.gaps()
-        for said, remedy in gaps:
-            yield _CheckResult("decoders", said, remedy, is_warning=True)
+        for text, remedy in gaps.values():
+            yield _CheckResult("decoders", text, remedy, is_warning=True)
         if not gaps:
             yield _CheckResult("decoders", "confined by Landlock and seccomp")
     yield _CheckResult("secret", *_secret(settings))
@@ -121,8 +120,8 @@ def _findings(
     yield from asyncio.run(_storage(settings))
     if "database" in on:
         yield _CheckResult("database", *asyncio.run(_database(settings)))
-    if "purge" in on and (found := asyncio.run(_purge(settings))) is not None:
-        yield _CheckResult("purges", *found)
+    if "purge" in on and (purged := asyncio.run(_purge(settings))) is not None:
+        yield _CheckResult("purges", *purged)
     yield _CheckResult("clock", *_clock(settings))
 
 
@@ -136,7 +135,7 @@ def _secret(settings: "AllSettings") -> tuple[str, str]:
     try:
         keys = open_keys(settings.keys)
         if settings.jwt_algorithm == "HS256":
-            token = minted_token(settings, expires=timedelta(minutes=1))
+            token = minted_token(settings, timedelta(minutes=1))
             asyncio.run(verifier_of(keys, settings).check(f"Bearer {token}"))
     except StillroomError as error:
         return str(error), "fix what it names; `stillroom token` must work"
@@ -152,13 +151,13 @@ def _filesystem(settings: "AllSettings") -> tuple[str, str]:
         remedy = f"give it to this user: chown -R $(id -u) {home}"
         return f"this user cannot write to {home}", remedy
     free = shutil.disk_usage(home).free
-    said = f"{home}, {free / 1e9:.1f} GB free"
+    text = f"{home}, {free / 1e9:.1f} GB free"
     if free < settings.min_free_bytes:
-        return said, "free some space, or lower STILLROOM_MIN_FREE_BYTES: saves get 507"
+        return text, "free some space, or lower STILLROOM_MIN_FREE_BYTES: saves get 507"
     if settings.durability == "none":
         remedy = "unset STILLROOM_DURABILITY, unless this is scratch data"
-        return f"{said}; a power cut loses images", remedy
-    return said, ""
+        return f"{text}; a power cut loses images", remedy
+    return text, ""
 
 
 async def _storage(settings: "AllSettings") -> list[_CheckResult]:
@@ -170,14 +169,14 @@ async def _storage(settings: "AllSettings") -> list[_CheckResult]:
     try:
         async with opened_storage(settings) as storage:
             origins = [*settings.cors_origins, *_gallery_origin(settings)]
-            tried = [finding async for finding in _tried(storage, origins)]
-            return [_CheckResult("storage", storage.description), *tried]
+            results = [result async for result in _try_operations(storage, origins)]
+            return [_CheckResult("storage", storage.description), *results]
     except StillroomError as error:
         return [_CheckResult("storage", str(error), "fix what it names")]
 
 
 def _gallery_origin(settings: "AllSettings") -> list[str]:
-    """Return the origin of the gallery, which uploads large files to a bucket, if it is known."""
+    """Return the gallery's origin, or nothing if unknown. Browsers upload from it to the bucket."""
     try:
         from stillroom.features.gallery.settings import GallerySettings
     except ModuleNotFoundError:  # the feature is not part of this installation
@@ -187,7 +186,9 @@ def _gallery_origin(settings: "AllSettings") -> list[str]:
     return [f"{url.scheme}://{url.netloc}"] if is_known else []
 
 
-async def _tried(storage: "ImageStorage", origins: Sequence[str]) -> AsyncIterator[_CheckResult]:
+async def _try_operations(
+    storage: "ImageStorage", origins: Sequence[str]
+) -> AsyncIterator[_CheckResult]:
     from stillroom.store.sources import BytesSource
     from stillroom.store.values import ListQuery
 
@@ -210,7 +211,7 @@ async def _tried(storage: "ImageStorage", origins: Sequence[str]) -> AsyncIterat
     for subject, step in steps:
         began = time.perf_counter()
         try:
-            said = await step()
+            results = await step()
         except StillroomError as error:
             cause = f": {error.__cause__}" if error.__cause__ else ""
             remedy = (
@@ -222,51 +223,50 @@ async def _tried(storage: "ImageStorage", origins: Sequence[str]) -> AsyncIterat
                 return
             continue
         works = f"works, {(time.perf_counter() - began) * 1000:.0f} ms"
-        for finding in said if isinstance(said, list) else [_CheckResult(subject, works)]:
-            yield finding
+        found = results if isinstance(results, list) else []
+        for result in found or [_CheckResult(subject, works)]:
+            yield result
 
 
-async def _lacking(storage: "ImageStorage", subject: str) -> list[_CheckResult] | None:
+async def _lacking(storage: "ImageStorage", subject: str) -> list[_CheckResult]:
     from stillroom.store.capabilities import TriesFeatures
 
     if not isinstance(storage, TriesFeatures):
-        return None
+        return []
     find = storage.lacking_order if subject == "order" else storage.lacking_conditions
     remedy = "see whether a newer release does better (docs/buckets.md)"
     return [
         _CheckResult(
-            subject, f"the bucket {one.said}", f"{one.consequence}: {remedy}", is_warning=True
+            subject, f"the bucket {lack.fault}", f"{lack.consequence}: {remedy}", is_warning=True
         )
-        for one in await find()
-    ] or None
+        for lack in await find()
+    ]
 
 
-async def _uploads(storage: "ImageStorage", origins: Sequence[str]) -> list[_CheckResult] | None:
+async def _uploads(storage: "ImageStorage", origins: Sequence[str]) -> list[_CheckResult]:
     from stillroom.assembly import reason_off
     from stillroom.store.uploads import SavesUploads
 
     if reason_off("grants") or not isinstance(storage, SavesUploads):
-        return None
+        return []
     from stillroom.features.grants.advice import check_uploads
 
-    found = await check_uploads(storage.uploads, origins)
-    return [
-        _CheckResult("uploads", said, remedy, is_warning=bool(remedy)) for said, remedy in found
-    ] or None
+    results = await check_uploads(storage.uploads, origins)
+    return [_CheckResult("uploads", *result, is_warning=bool(result[1])) for result in results]
 
 
-async def _read(storage: "ImageStorage", key: StorageKey) -> list[_CheckResult] | None:
+async def _read(storage: "ImageStorage", key: StorageKey) -> list[_CheckResult]:
     """Read the test image as a browser would: from the server, or from the CDN after a redirect."""
     from stillroom.store.values import RemoteImage
 
     location = await storage.locate(key)
     if not isinstance(location, RemoteImage):
         try:
-            found = b"".join([chunk async for chunk in location.chunks(0, len(_PROBE))])
+            content = b"".join([chunk async for chunk in location.chunks(0, len(_PROBE))])
         finally:
             location.close()
         wrong = [_CheckResult("reading", "the bytes differ", "check the disk: run its SMART test")]
-        return None if found == _PROBE else wrong
+        return [] if content == _PROBE else wrong
     url = httpx.URL(location.url)
     host, fields = url.host, {"host": url.netloc.decode()}
     if host.endswith(".localhost"):  # this machine (RFC 6761), unknown to many resolvers
@@ -347,7 +347,7 @@ async def _purge(settings: "AllSettings") -> tuple[str, str] | None:
 
 
 def _clock(settings: "AllSettings") -> tuple[str, str]:
-    """Compare the clock of this machine with the bucket's or, without a bucket, the server's."""
+    """Compare this machine's clock with the bucket's clock or, without a bucket, the server's."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
         return "no bucket and no STILLROOM_URL to compare it with", ""
@@ -357,6 +357,6 @@ def _clock(settings: "AllSettings") -> tuple[str, str]:
     except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
         return f"{url} does not send the time ({type(error).__name__})", ""
     ahead = time.time() - theirs
-    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {httpx.URL(url).host}"
+    text = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {httpx.URL(url).host}"
     remedy = "switch time synchronisation on: timedatectl set-ntp true"
-    return said, remedy if abs(ahead) > _SKEW_S else ""
+    return text, remedy if abs(ahead) > _SKEW_S else ""

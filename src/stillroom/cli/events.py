@@ -6,7 +6,7 @@ import click
 
 from stillroom.cli.facts import printable
 from stillroom.cli.options import json_option
-from stillroom.cli.output import safe_json, time_text
+from stillroom.cli.output import echo_record, time_text
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import Event
 
@@ -30,12 +30,8 @@ def events(*, after: str, types: tuple[str, ...], prefix: str, follow: bool, as_
     """
     with open_store() as store:
         for event in store.events(after, types=types, prefix=prefix, follow=follow):
-            click.echo(_json_line(event) if as_json else _line(event))
-
-
-def _json_line(event: Event) -> str:
-    stamp = event.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return safe_json({**asdict(event), "timestamp": stamp})
+            stamp = event.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            echo_record({**asdict(event), "timestamp": stamp}, _line(event), as_json=as_json)
 
 
 def _line(event: Event) -> str:

@@ -13,7 +13,7 @@ INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 plus 2, the number of the signal SIGINT, as in shells."""
 
 STOPPED: Final = 3
-"""Exit status of `verify` and `migrate` after a signal. The same command resumes the work."""
+"""Exit status of `verify` and `migrate` after a signal. Run the same command again to resume."""
 
 _CODES: Final[dict[type[StillroomError], int]] = {
     errors.ConfigurationError: 2,
@@ -56,8 +56,8 @@ def hint_of(error: BaseException | None) -> str:
     """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
     if getattr(error, "code", "") == "unreachable":  # the server starts without the SDK
         return " (check --url or STILLROOM_URL, then run the same command again)"
-    found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
-    called = sys.argv[0]  # can be pasted into a shell, even if it is not on the `PATH`
-    if found and Path(called).name == "stillroom" and shutil.which("stillroom") is None:
-        found[0] = found[0].replace("`stillroom ", f"`{called} ")
-    return f" ({found[0]})" if found else ""
+    hints = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
+    program = sys.argv[0]  # can be pasted into a shell, even if it is not on the `PATH`
+    if hints and Path(program).name == "stillroom" and shutil.which("stillroom") is None:
+        hints[0] = hints[0].replace("`stillroom ", f"`{program} ")
+    return f" ({hints[0]})" if hints else ""

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final, cast
 
@@ -11,10 +11,10 @@ import click
 
 from stillroom.cli.images import PROMPT_DEADLINE_S, completed
 from stillroom.cli.options import CONCURRENCY, asynchronous, json_option, with_default
-from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
+from stillroom.cli.output import StatusLine, counted, echo_record, erase_line, size_text, time_text
 from stillroom.cli.selection import Filter, filter_options, folder_of
 from stillroom.cli.server_options import ServerCommand, open_async_store, open_store
-from stillroom.client import FoundImage, Generation, ImageMetadata
+from stillroom.client import Generation, ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
 from stillroom.generation.ai_mark import TYPES
@@ -28,59 +28,51 @@ _WIDTH: Final = 16
 def show(path: str, *, as_json: bool) -> None:
     """Print the size and type of one image, and the generation parameters in its file."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        found = store.metadata(path)
-    if as_json:
-        click.echo(json_line(found))
-        return
-    for label, text in _lines(found):
-        click.echo(labelled(label, text))
+        image = store.metadata(path)
+    echo_record(image, labelled(_lines(image)), as_json=as_json)
 
 
-def json_line(found: FoundImage) -> str:
-    """Format the metadata of an image as one line of JSON, with control characters escaped."""
-    facts = found.generation.as_json() if found.generation is not None else None
-    return safe_json({**asdict(found), "generation": facts})
-
-
-def labelled(label: str, text: str) -> str:
-    """Format a label and an untrusted text. Further lines of the text are indented."""
+def labelled(texts: Iterable[tuple[str, str]]) -> str:
+    """Format untrusted texts with their labels. Further lines of a text are indented."""
     below = "\n" + " " * _WIDTH
-    return f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}"
+    return "\n".join(
+        f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}" for label, text in texts
+    )
 
 
 def printable(text: str) -> str:
-    """Replace control characters in an untrusted text, which a terminal would execute."""
+    """Replace control characters in an untrusted text, since a terminal would execute them."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
-def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
-    yield "path", found.path
-    yield "size", size_text(found.size)
-    yield "saved", time_text(found.modified)
-    if found.expires_at is not None:
-        yield "expires", time_text(found.expires_at)
-    yield "type", found.content_type
-    yield "sha256", found.sha256 or "unknown"
-    yield "AI mark", found.ai_mark or "unknown"
-    if found.generation is None:
+def _lines(image: ImageMetadata) -> Iterator[tuple[str, str]]:
+    yield "path", image.path
+    yield "size", size_text(image.size)
+    yield "saved", time_text(image.modified)
+    if image.expires_at is not None:
+        yield "expires", time_text(image.expires_at)
+    yield "type", image.content_type
+    yield "sha256", image.sha256 or "unknown"
+    yield "AI mark", image.ai_mark or "unknown"
+    if image.generation is None:
         yield "generation", "unknown"
     else:
-        yield from facts_lines(found.generation)
-    if found.derived_from:
-        yield "made from", "\n".join(found.derived_from)
-    if found.derivatives:
-        yield "derivatives", f"{found.derivatives:,}"
+        yield from facts_lines(image.generation)
+    if image.derived_from:
+        yield "made from", "\n".join(image.derived_from)
+    if image.derivatives:
+        yield "derivatives", f"{image.derivatives:,}"
 
 
 def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
     """Yield a label and a text for each known generation parameter, except for `raw`."""
     for name, value in facts.as_json().items():
         if name == "loras" and facts.loras:
-            named = (
-                one.name if one.weight is None else f"{one.name} ({one.weight:g})"
-                for one in facts.loras
+            texts = (
+                lora.name if lora.weight is None else f"{lora.name} ({lora.weight:g})"
+                for lora in facts.loras
             )
-            yield name, "\n".join(named)
+            yield name, "\n".join(texts)
         elif name == "derived_from" and facts.derived_from:
             yield "derived from", "\n".join(facts.derived_from)
         elif isinstance(value, str | int | float) and value != "":
@@ -95,7 +87,7 @@ def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
 def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
     """Print the total size, the number of images and the path of each folder.
 
-    Listing a million images takes minutes. With a bucket, the server sends one request per image.
+    Listing a million images takes minutes. A server with a bucket sends one request per image.
     """
     folder = folder_of(folder)
     sizes, numbers = Counter({folder: 0}), Counter({folder: 0})
@@ -121,9 +113,9 @@ class _Findings:
     other_types: int = 0  # number of files whose type does not support a mark
 
     def summary(self) -> str:
-        said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
-        said += f", {len(self.unknown):,} unknown" if self.unknown else ""
-        return said + (f", {self.other_types:,} of other types" if self.other_types else "")
+        text = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
+        text += f", {len(self.unknown):,} unknown" if self.unknown else ""
+        return text + (f", {self.other_types:,} of other types" if self.other_types else "")
 
 
 @click.command(cls=ServerCommand)
@@ -138,32 +130,32 @@ async def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> bool:
     The exit status is 1 if an image has no mark, or if its mark cannot be read. Types that support
     no mark, such as text, are only counted.
     """
-    findings, status_line = _Findings(), StatusLine(10, redrawn="\r{} …\x1b[K")
+    findings, status_line = _Findings(), StatusLine(10)
 
     async def look(path: str) -> None:
         try:
-            found = await store.metadata(path)
+            image = await store.metadata(path)
         except ImageNotFound:  # deleted after it was listed
             return
         findings.images += 1
-        line, is_unknown = "", found.ai_mark is None and found.content_type in TYPES
-        if found.ai_mark == "none":
+        line, is_unknown = "", image.ai_mark is None and image.content_type in TYPES
+        if image.ai_mark == "none":
             findings.unmarked.append(path)
             line = path
         elif is_unknown:
             findings.unknown.append(path)
             line = f"unknown: {path}"
-        elif found.ai_mark is None:
+        elif image.ai_mark is None:
             findings.other_types += 1
         if line and not as_json:
-            status_line.erase()
+            erase_line()
             click.echo(line, err=is_unknown)
         status_line.update(findings.summary())
 
     async with open_async_store() as store:
         paths = cast("AsyncGenerator[str, None]", store.iter(prefix))
         await for_each_concurrently(look, paths, limit=concurrency)
-    status_line.erase()
+    erase_line()
     if as_json:
         findings.unmarked.sort()
         findings.unknown.sort()

@@ -5,9 +5,9 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,15 +16,7 @@ from click.shell_completion import CompletionItem
 
 from stillroom.cli import selection
 from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file, with_default
-from stillroom.cli.output import (
-    StatusLine,
-    counted,
-    echo_record,
-    echo_result,
-    json_text,
-    size_text,
-    time_text,
-)
+from stillroom.cli.output import StatusLine, counted, echo_record, echo_result, size_text, time_text
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
@@ -43,10 +35,7 @@ def completed(context: click.Context, _: click.Parameter, begun: str) -> list[Co
     logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # no logs while the user types
     try:
         with open_store(context, deadline_s=1, timeout_s=2) as store:
-            return [
-                CompletionItem(name)
-                for name, _ in zip(store.iter(begun, fold=True), range(200), strict=False)
-            ]
+            return list(map(CompletionItem, islice(store.iter(begun, fold=True), 200)))
     except (StillroomError, OSError):
         return []
 
@@ -131,7 +120,8 @@ def get(
         raise click.UsageError("--captions requires --zip")
     with open_store() as store:
         if as_zip and not options.dry_run:
-            _get_zip(store, sources, target, options, captions=captions)
+            images = selection.images_to_zip(store, sources, options.chosen)
+            _get_zip(store, images, target, captions=captions, as_json=options.as_json)
             return
         if target == "-":
             for source in sources:
@@ -159,26 +149,17 @@ def get(
 
 
 def _get_zip(
-    store: ImageStore,
-    sources: tuple[str, ...],
-    target: str,
-    options: TransferOptions,
-    *,
-    captions: bool,
+    store: ImageStore, images: str | list[str], target: str, *, captions: bool, as_json: bool
 ) -> None:
-    wanted = selection.images_to_zip(store, sources, options.chosen)
     line = StatusLine(5)
-    try:
-        store.download_archive(
-            wanted,
-            sys.stdout.buffer if target == "-" else Path(target),
-            sidecars="captions" if captions else None,
-            progress=lambda told: line.update(f"{size_text(told.done)} received …"),
-        )
-    finally:
-        line.erase()
+    store.download_archive(
+        images,
+        sys.stdout.buffer if target == "-" else Path(target),
+        sidecars="captions" if captions else None,
+        progress=lambda event: line.update(f"{size_text(event.done)} received …"),
+    )
     if target != "-":
-        echo_result("downloaded", target, as_json=options.as_json)
+        echo_result("downloaded", target, as_json=as_json)
 
 
 def _echo_plan(
@@ -208,14 +189,12 @@ def _echo_plan(
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        entry, shown = None, list[str]()
+        entry, open_folders = None, list[str]()
         for entry in _entries(store, folder, deep=recursive or tree, facts=long or as_json):
             if tree:
-                shown = _branch(entry, shown, long=long)
-            elif as_json:
-                click.echo(json_text(asdict(entry)))
+                open_folders = _branch(entry, open_folders, long=long)
             else:
-                click.echo(_line(entry, entry.path, long=long))
+                echo_record(entry, _line(entry, entry.path, long=long), as_json=as_json)
         if entry is None and folder:
             raise selection.no_such_image(folder)
 
@@ -245,10 +224,10 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
     return f"{size:>9}  {saved:20}  {kind:{_TYPE_WIDTH}.{_TYPE_WIDTH}}  {name}"
 
 
-def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
+def _branch(entry: ImageInfo | Folder, open_folders: list[str], *, long: bool) -> list[str]:
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
-        if shown[: depth + 1] != folders[: depth + 1]:
+        if open_folders[: depth + 1] != folders[: depth + 1]:
             click.echo(_line(Folder(folder), f"{'  ' * depth}{folder}/", long=long))
     click.echo(_line(entry, f"{'  ' * len(folders)}{name}", long=long))
     return folders
@@ -272,25 +251,25 @@ def rm(
 ) -> None:
     """Delete images or, with --recursive and after a confirmation, folders."""
     with open_store() as store:
-        wanted: dict[str, None] = {}
-        asks = False
+        selected: dict[str, None] = {}
+        needs_confirmation = False
         for source in sources:
             images = selection.images_of(store, source)
-            found = [path for path, name in images if chosen.takes(name)]
-            if found != [source]:
+            below = [path for path, name in images if chosen.takes(name)]
+            if below != [source]:
                 if not recursive:
                     raise click.UsageError(
-                        f"{source} is a folder with {counted(len(found), 'image')}: "
+                        f"{source} is a folder with {counted(len(below), 'image')}: "
                         "add --recursive to delete it"
                     )
-                asks = True
-            wanted |= dict.fromkeys(found)
-        paths, number = list(wanted), counted(len(wanted), "image")
+                needs_confirmation = True
+            selected |= dict.fromkeys(below)
+        paths, number = list(selected), counted(len(selected), "image")
         if dry_run:
             for path in paths:
                 echo_result("would delete", path, as_json=as_json)
             return
-        if asks and not yes:
+        if needs_confirmation and not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"{number} would be deleted: add --yes to confirm")
             click.confirm(f"Delete {number}?", abort=True)

@@ -1,5 +1,7 @@
 """Entry point of the command `stillroom`, with its subcommands `serve` and `token`."""
 
+import contextlib
+import gc
 import sys
 from datetime import timedelta
 from typing import Any, Final
@@ -9,23 +11,19 @@ import click
 from stillroom import __version__
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.options import DATA_DIR, Group, LazyCommands, duration, explained, read_settings
+from stillroom.cli.output import erase_line
 from stillroom.errors import StillroomError
 from stillroom.store.auth.grants import SCOPES, parse_subject
 from stillroom.store.extras import not_installed
 
+_NAMES: Final = ("doctor", "events", "media", "migrate", "profiles", "runs", "trash", "verify")
 _MODULES: Final = {
     **dict.fromkeys(("put", "get", "ls", "cat", "rm", "url"), "images"),
     **dict.fromkeys(("cp", "mv", "sync"), "copying"),
     **dict.fromkeys(("show", "du", "unmarked"), "facts"),
     **dict.fromkeys(("facets", "search"), "search"),
     **dict.fromkeys(("index", "retention"), "upkeep"),
-    **{
-        name: name
-        for name in (
-            *("events", "webhooks", "runs", "trash", "media"),
-            *("verify", "migrate", "doctor", "profiles"),
-        )
-    },
+    **{name: name for name in (*_NAMES, "webhooks")},
 }
 """Modules of the commands. They are imported when needed, because most of them import the SDK,
 which would delay the start of the server and of each worker by 0.15 s."""
@@ -53,9 +51,7 @@ def commands() -> None:
 )
 def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     """Start the server, which needs no configuration. Settings are STILLROOM_ and R2_ variables."""
-    from stillroom.server.allocator import pause_garbage_collection
-
-    pause_garbage_collection()
+    gc.disable()  # imports then take a fifth less CPU time
     from stillroom.server.serve import serve as run
     from stillroom.settings import AllSettings
 
@@ -63,7 +59,7 @@ def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     run(AllSettings.read(**flags), sign_in_link=is_wanted)
 
 
-def _check_subject(name: str) -> str:
+def _subject(name: str) -> str:
     if parse_subject(name) is None:
         raise click.BadParameter("must have 1 to 255 characters, without control characters")
     return name
@@ -82,7 +78,8 @@ def _check_subject(name: str) -> str:
     "--subject",
     default="cli",
     show_default=True,
-    callback=lambda _, __, name: _check_subject(name),
+    type=_subject,
+    metavar="TEXT",
     help="Name that events show as their actor.",
 )
 @click.option("--expires", type=duration, default="30d", show_default=True, help="90s 15m 12h 30d")
@@ -90,21 +87,11 @@ def _check_subject(name: str) -> str:
     "--data-dir",
     help="The data directory, with the secret.  [STILLROOM_DATA_DIR, ./stillroom-data]",
 )
-def token(
-    scopes: tuple[Any, ...],
-    folder: str | None,
-    subject: str,
-    expires: timedelta,
-    data_dir: str | None,
-) -> None:
+def token(scopes: tuple[Any, ...], expires: timedelta, data_dir: str | None, **claims: str) -> None:
     """Print a new token, and nothing else, on standard output."""
     from stillroom.cli.server_options import minted_token
 
-    settings = read_settings(data_dir)
-    token = minted_token(
-        settings, expires=expires, scopes=scopes or None, folder=folder, subject=subject
-    )
-    click.echo(token)
+    click.echo(minted_token(read_settings(data_dir), expires, scopes=scopes or None, **claims))
 
 
 _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "migrate"))
@@ -114,7 +101,9 @@ _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "mi
 def main() -> None:
     """Run the command. Print expected errors as one sentence, and set the exit status."""
     try:
-        sys.exit(commands(prog_name="stillroom", standalone_mode=False))
+        with contextlib.ExitStack() as stack:
+            stack.callback(erase_line)
+            sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:
         explained(error).show()
         sys.exit(error.exit_code)
@@ -134,7 +123,7 @@ def main() -> None:
 
 
 def _lacking(error: ModuleNotFoundError) -> str:
-    """Return a message about the missing package or feature. Raise any other error again."""
+    """Return a message about the missing package or feature. Re-raise any other error."""
     match (error.name or "stillroom").split("."):
         case ["stillroom", "features", name, *_]:
             return (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.options import DATA_DIR, Group, asynchronous, flag, json_option, read_settings
+from stillroom.cli.options import DATA_DIR, Group, flag, json_option, read_settings, with_features
 from stillroom.cli.output import StatusLine, counted, echo_record
 from stillroom.cli.progress import Transfer
 from stillroom.cli.resources import heal, list_resources, show, tag
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stillroom.features.library.resource import DeadLetter, MediaResource
     from stillroom.features.library.rows.dead_letters import DeadLetterRows
     from stillroom.maintenance.orphans import Mismatch
+    from stillroom.store.feature import Store
 
 _PAGE: Final = 1000
 _AT_ONCE: Final = 8
@@ -32,17 +33,15 @@ _AS_JSON = json_option("One JSON object per line.")
 
 
 def _options(command: Callable[..., Coroutine[Any, Any, bool | None]]) -> Callable[..., None]:
-    """Add `--json` and `--data-dir` to a command, which gets the open `library`."""
+    """Add `--json` and `--data-dir` to a function whose first argument is the open library."""
 
     @functools.wraps(command)
-    async def run(*, data_dir: str | None, **how: object) -> bool | None:
-        from stillroom.assembly import opened_features
+    async def run(store: "Store", **options: object) -> bool | None:
         from stillroom.features.library.feature import LibraryFeature
 
-        async with opened_features(read_settings(data_dir)) as store:
-            return await command(store.need(LibraryFeature), **how)
+        return await command(store.need(LibraryFeature), **options)
 
-    return _AS_JSON(DATA_DIR(asynchronous(run)))
+    return _AS_JSON(with_features(run))
 
 
 @click.group(cls=Group)
@@ -85,42 +84,38 @@ async def ingest(
 @media.command()
 @flag("--dry-run", help="List due deletions without executing them.")
 @_AS_JSON
-@DATA_DIR
-@asynchronous
-async def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> bool:
+@with_features
+async def sweep(store: "Store", *, dry_run: bool, as_json: bool) -> bool:
     """Execute all due deletions, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
     If there are retention rules and the next scan is due, expired images are marked for deletion
-    first, which takes an hour for a million images. It can run alongside servers and other
-    sweeps. The exit status is 1 if a deletion failed.
+    first. This scan takes an hour for a million images. The command can run alongside servers and
+    other sweeps. The exit status is 1 if a deletion failed.
     """
-    from stillroom.assembly import opened_features
     from stillroom.features.library.feature import LibraryFeature
 
-    async with opened_features(read_settings(data_dir)) as store:
-        library = store.need(LibraryFeature)
-        if dry_run:
-            is_due = False
-            async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
-                for mark in page:
-                    due_at = mark.due_at.isoformat(timespec="seconds")
-                    key = mark.storage_key.text
-                    known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
-                    echo_record(known, as_json=as_json)
-                    is_due = True
-            if not is_due:
-                click.echo("nothing is due", err=True)
-            return True
-        progress = StatusLine(5, 5, redrawn="{}\n")
-        if "retention" in store.features:
-            from stillroom.features.retention.expiry import never_stops
-            from stillroom.features.retention.feature import RetentionFeature
+    library = store.need(LibraryFeature)
+    if dry_run:
+        page = None
+        async for page in (await library.database.rows()).deletions.due(limit=_PAGE):
+            for mark in page:
+                due_at = mark.due_at.isoformat(timespec="seconds")
+                key = mark.storage_key.text
+                known = {"due_at": due_at, "reason": mark.reason, "storage_key": key}
+                echo_record(known, as_json=as_json)
+        if not page:
+            click.echo("nothing is due", err=True)
+        return True
+    progress = StatusLine(5)
+    if "retention" in store.features:
+        from stillroom.features.retention.expiry import never_stops
+        from stillroom.features.retention.feature import RetentionFeature
 
-            if (expiry := store.need(RetentionFeature).expiry) is not None:
-                await expiry.mark_expired(never_stops)
-        swept = await library.sweeper.sweep(
-            lambda swept: progress.update(f"{swept.deleted + swept.gone + swept.kept} marks …")
-        )
+        if (expiry := store.need(RetentionFeature).expiry) is not None:
+            await expiry.mark_expired(never_stops)
+    swept = await library.sweeper.sweep(
+        lambda swept: progress.update(f"{swept.deleted + swept.gone + swept.kept} marks …")
+    )
     failed = swept.failed + swept.dead_lettered
     summary = (
         f"deleted {swept.deleted}, already gone {swept.gone}, kept {swept.kept}, failed "
@@ -154,7 +149,7 @@ async def orphans(
     """
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
-    scanned, progress, failed = ScanStats(), StatusLine(5, 5, redrawn="{}\n"), 0
+    scanned, progress, failed = ScanStats(), StatusLine(5), 0
 
     def report(mismatch: "Mismatch") -> None:
         progress.update(f"{scanned.objects} images …")
@@ -180,10 +175,10 @@ async def orphans(
 @media.command()
 @_options
 async def recache(library: "LibraryFeature", *, as_json: bool) -> bool:
-    """Store R2_MEDIA_CACHE_CONTROL with the library's objects in the bucket, by copies.
+    """Set Cache-Control of the library's objects in the bucket to R2_MEDIA_CACHE_CONTROL.
 
-    Each copy is one class A operation. If the command is interrupted, run it again: it skips
-    objects that have this value. The exit status is 1 if an object failed.
+    Each object is copied onto itself (one class A operation). If the command is interrupted, run
+    it again: it skips objects that have this value. The exit status is 1 if an object failed.
     """
     rewrite = getattr(library.storage, "recache", None)
     if rewrite is None:
@@ -260,17 +255,9 @@ def _job_of(dead_letter: "DeadLetter") -> dict[str, object]:
 def _dead_letter_options(
     command: Callable[..., Coroutine[Any, Any, bool | None]],
 ) -> Callable[..., None]:
-    everything = click.option("--all", "everything", is_flag=True, help="All dead letters.")
+    everything = flag("--all", "everything", help="All dead letters.")
     ids = click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
-    opened = _options(command)
-
-    @functools.wraps(opened)
-    def checked(**how: Any) -> None:  # noqa: ANN401  (the options of each command)
-        if bool(how["ids"]) == how.pop("everything"):
-            raise click.UsageError("pass either the ids of failed deletions or --all")
-        opened(**how)
-
-    return ids(everything(checked))
+    return ids(everything(_options(command)))
 
 
 @dead_letters.command("retry")
@@ -283,7 +270,7 @@ async def retry_dead_letters(library: "LibraryFeature", **how: Any) -> bool:  # 
 @dead_letters.command("drop")
 @_dead_letter_options
 async def drop_dead_letters(library: "LibraryFeature", **how: Any) -> bool:  # noqa: ANN401  (see `_change`)
-    """Remove dead letters; their images stay."""
+    """Remove dead letters. Their images are kept."""
     return await _change(library, lambda rows, dead_letter_id: rows.drop(dead_letter_id), **how)
 
 
@@ -300,11 +287,14 @@ async def _change(
     change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
     *,
     ids: tuple[uuid.UUID, ...],
+    everything: bool,
     as_json: bool,
 ) -> bool:
+    if bool(ids) == everything:
+        raise click.UsageError("pass either the ids of failed deletions or --all")
     all_well = True
     rows = (await library.database.rows()).dead_letters
-    for dead_letter_id in ids or [one.id async for one in _dead_letters(rows)]:
+    for dead_letter_id in ids or [letter.id async for letter in _dead_letters(rows)]:
         try:
             dead_letter = await change(rows, dead_letter_id)
         except DeadLetterNotFound as error:
@@ -331,5 +321,5 @@ def migrate(*, as_json: bool, data_dir: str | None) -> None:
     if isinstance(rows, SqliteConfig):  # PostgreSQL may be prepared before the store exists
         require_store(settings.storage)
     before, after = run(rows)
-    told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"
-    echo_record({"before": before, "after": after}, told, as_json=as_json)
+    line = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"
+    echo_record({"before": before, "after": after}, line, as_json=as_json)

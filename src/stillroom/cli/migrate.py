@@ -82,7 +82,6 @@ def migrate(
 
 
 def _opened_report(file: Path) -> IO[str]:
-    """Open the report file for appending, on a new line."""
     report = file.open("a+b")
     if report.tell() and (report.seek(-1, os.SEEK_END), report.read())[1] != b"\n":
         report.write(b"\n")
@@ -118,9 +117,8 @@ class _Run:
         from stillroom.maintenance.migration_report import MigrationStats
         from stillroom.maintenance.rate_limiter import RateLimiter
         from stillroom.maintenance.row_transfer import is_same as is_same_database
-        from stillroom.store.choose import is_same_place
 
-        is_one_store = is_same_place(self.source.storage, self.target.storage)
+        is_one_store = self.source.storage.place == self.target.storage.place
         if is_one_store and (
             len(self.prefixes) == 1
             or is_same_database(rows_config(self.source), rows_config(self.target))

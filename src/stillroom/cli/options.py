@@ -9,7 +9,7 @@ import re
 import sys
 from collections import UserDict
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
 
@@ -63,7 +63,7 @@ def rows_config(settings: "AllSettings") -> "RowsConfig":
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Callable[P, None]:
-    """Convert a coroutine function to a command, whose exit status is 1 if the result is False."""
+    """Convert a coroutine function to a command. If it returns False, the exit status is 1."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -73,19 +73,42 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, bool | None]]) -> Call
     return run
 
 
+def with_features(command: Callable[..., Coroutine[Any, Any, bool | None]]) -> Callable[..., None]:
+    """Convert a coroutine function with a `Store` argument to a command with `--data-dir`."""
+
+    @functools.wraps(command)
+    async def run(*, data_dir: str | None, **options: object) -> bool | None:
+        from stillroom.assembly import opened_features
+
+        async with opened_features(read_settings(data_dir)) as store:
+            return await command(store, **options)
+
+    return DATA_DIR(asynchronous(run))
+
+
 def duration(text: str) -> timedelta:
     """Parse the value of an option that is a duration, such as 90s, 15m, 12h or 30d."""
-    found = parse_duration(text)
-    if not found:
+    parsed = parse_duration(text)
+    if not parsed:
         raise click.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h or 30d")
-    return found
+    return parsed
+
+
+def moment(text: str, zone: tzinfo | None = None) -> datetime:
+    """Parse a date or time option. Without a UTC offset, it is in `zone` (default: local time)."""
+    try:
+        parsed = datetime.fromisoformat(text)
+        return parsed.replace(tzinfo=parsed.tzinfo or zone).astimezone(zone)
+    except (ValueError, OverflowError) as error:
+        message = "must be a time such as 2026-12-01 or 2026-12-01T09:00Z"
+        raise click.BadParameter(message) from error
 
 
 def rate(text: str) -> float:
     """Parse the value of an option that is a rate, such as 50MB/s, and return bytes per second."""
-    found, number = _RATE.fullmatch(text), 0.0
-    if found is not None:
-        number = float(found[1]) * (1024 if found[3] else 1000) ** " kMG".index(found[2] or " ")
+    match, number = _RATE.fullmatch(text), 0.0
+    if match is not None:
+        number = float(match[1]) * (1024 if match[3] else 1000) ** " kMG".index(match[2] or " ")
     if number < 1:
         raise click.BadParameter(f"{text!r} is not a rate such as 500kB/s, 50MB/s or 1GiB/s")
     return number
@@ -104,12 +127,12 @@ def json_or_file(text: str) -> dict[str, Any]:
                 f"neither a JSON object nor a file that can be read: {error}"
             ) from error
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not valid JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise click.BadParameter('a JSON object is needed, such as {"prompt": "a fox", "seed": 7}')
-    return found
+    return parsed
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -141,9 +164,10 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the section of the help that lists the commands."""
-        found = ((name, self.commands[name]) for name in self.list_commands(ctx))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in found])
+            names = self.list_commands(ctx)
+            helps = (self.commands[name].get_short_help_str(limit=1000) for name in names)
+            formatter.write_dl(list(zip(names, helps, strict=True)))
 
 
 def explained(error: click.ClickException) -> click.ClickException:
@@ -152,23 +176,22 @@ def explained(error: click.ClickException) -> click.ClickException:
         hint = "Put -- before a word that begins with a dash."
         return click.UsageError(f"{error.message.rstrip('.')}. {hint}", ctx=error.ctx)
     if isinstance(error, click.MissingParameter) and error.ctx and error.param:
-        arguments = [one for one in error.ctx.command.params if isinstance(one, click.Argument)]
+        arguments = [it for it in error.ctx.command.params if isinstance(it, click.Argument)]
         if error.param in arguments[:-1]:  # the last argument got the only value
-            names = " and ".join(one.human_readable_name for one in arguments)
+            names = " and ".join(argument.human_readable_name for argument in arguments)
             return click.UsageError(f"{names} are needed", ctx=error.ctx)
-    if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error
-    if not isinstance(error.param, click.Option):
+    if not isinstance(error, click.BadParameter) or not isinstance(error.param, click.Option):
         return error
     option, kind = max(error.param.opts, key=len), error.param.type
-    said = error.message
+    message = error.message
     if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
         number = "an integer" if isinstance(kind, click.types.IntParamType) else "a number"
-        said = f"must be {number}{_bounds(kind)}"
+        message = f"must be {number}{_bounds(kind)}"
     elif isinstance(kind, click.Choice):
-        said = f"must be one of {', '.join(map(str, kind.choices))}"
-    colon = "" if said.startswith("must ") else ":"
-    return click.UsageError(f"{option}{colon} {said}", ctx=error.ctx)
+        message = f"must be one of {', '.join(map(str, kind.choices))}"
+    colon = "" if message.startswith("must ") else ":"
+    return click.UsageError(f"{option}{colon} {message}", ctx=error.ctx)
 
 
 def _bounds(kind: object) -> str:

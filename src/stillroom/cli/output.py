@@ -4,40 +4,48 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import click
 
-_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Escapes for the control characters that `json.dumps` does not escape."""
+_ESCAPED: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0xD800, 0xE000))}
+"""Escapes for control characters and surrogates, which `json.dumps` does not escape."""
 
 _BAR_WIDTH: Final = 24
 
 
-def echo_record(known: Mapping[str, object], line: str = "", *, as_json: bool) -> None:
-    """Print values as ASCII JSON or, without `as_json`, as `line` (default: values in columns)."""
-    click.echo(json.dumps(known) if as_json else line or "  ".join(map(str, known.values())))
+def echo_record(known: object, line: str = "", *, as_json: bool) -> None:
+    """Print a value as JSON if `as_json`. Otherwise, print `line`, or the values of a mapping."""
+    if isinstance(known, Mapping) and not line:
+        line = "  ".join(map(str, known.values()))
+    erase_line()
+    click.echo(json_text(known) if as_json else line)
 
 
 def json_text(known: object) -> str:
-    """Format a value as one line of JSON, with times in ISO 8601."""
-    return json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
+    """Format a value, which may contain dataclasses and times, as one line of JSON.
 
+    Control characters are escaped, because a terminal would execute them.
+    """
 
-def safe_json(known: object) -> str:
-    """Format a value as `json_text` does, but with all control characters escaped."""
-    return json_text(known).translate(_CONTROLS)
+    def convert(value: Any) -> object:  # noqa: ANN401  (a type that JSON does not have)
+        return asdict(value) if hasattr(value, "__dataclass_fields__") else value.isoformat()
+
+    text = json.dumps(known, ensure_ascii=False, allow_nan=False, default=convert)
+    return text.translate(_ESCAPED)
 
 
 def erase_line() -> None:
-    """Erase the progress on a terminal, so that other output can be printed."""
-    if sys.stderr.isatty():
+    """Erase the progress on a terminal, if there is any, so that other output can be printed."""
+    if StatusLine.is_drawn:
         click.echo("\r\x1b[K", err=True, nl=False)
+        StatusLine.is_drawn = False
 
 
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
-    """Print a result such as `uploaded cats/1.png`, or JSON. `target` is the new path of a copy."""
+    """Print a result such as `uploaded cats/1.png`, or as JSON. `target` is a copy's new path."""
     to = f" to {facts['target']}" if "target" in facts else ""
     known = {"path": path, "result": result, **facts}
     echo_record(known, f"{result} {path}{to}", as_json=as_json)
@@ -65,13 +73,13 @@ def time_text(at: datetime) -> str:
 class StatusLine:
     """Progress on standard error: one redrawn line on a terminal, otherwise periodic lines."""
 
-    def __init__(
-        self, every_s: float, redrawn_every_s: float = 0.2, *, redrawn: str = "\r{}\x1b[K"
-    ) -> None:
-        """Set the shortest interval between lines and, for a terminal, the format of the line."""
+    is_drawn: ClassVar[bool] = False  # whether a terminal shows a line that must be erased
+
+    def __init__(self, every_s: float) -> None:
+        """Set the shortest time in seconds between two lines. On a terminal, it is 0.2 s."""
         self.is_terminal = sys.stderr.isatty()
-        self._every_s = redrawn_every_s if self.is_terminal else every_s
-        self._line = redrawn if self.is_terminal else "{}\n"
+        self._every_s = 0.2 if self.is_terminal else every_s
+        self._line = "\r{}\x1b[K" if self.is_terminal else "{}\n"
         self.shown_at = time.monotonic()  # when `is_due` last returned True
 
     def is_due(self) -> bool:
@@ -85,17 +93,16 @@ class StatusLine:
     def show(self, text: str) -> None:
         """Print a text as a new line or, on a terminal, over the previous one."""
         click.echo(self._line.format(text), err=True, nl=False)
+        StatusLine.is_drawn = self.is_terminal
 
     def update(self, text: str) -> None:
         """Print a text if another line is due."""
         if self.is_due():
             self.show(text)
 
-    erase = staticmethod(erase_line)
-
 
 def bar(share: float, text: str, left_s: float | None) -> str:
-    """Format a progress bar. `share` is from 0 to 1; None for `left_s` means unknown."""
+    """Format a progress bar. `share` is from 0 to 1. `left_s` is None if unknown."""
     share = min(1.0, share)
     left = "…" if left_s is None else f"{left_s:.0f} s left"
     return f"{'█' * round(share * _BAR_WIDTH):<{_BAR_WIDTH}} {share:4.0%} {text} {left}"

@@ -1,7 +1,6 @@
 """Profiles: named servers with their tokens, in a file that only its owner can read."""
 
 import configparser
-import contextlib
 import os
 import re
 import stat
@@ -43,21 +42,19 @@ def profiles_file() -> Path:
     return Path(folder) / "stillroom" / "stillroom.conf"
 
 
-def profile_named(name: str) -> Profile:
-    """Return a profile, or raise `ConfigurationError` if it does not exist."""
+def find_profile(name: str | None) -> Profile | None:
+    """Return a profile, or raise `ConfigurationError` if it does not exist.
+
+    Without a name, return the profile `default`, or None if it does not exist.
+    """
     profiles = _parsed(_read())
-    if name not in profiles:
+    if name is not None and name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
         raise ConfigurationError(
             f"there is no profile {name!r} in {str(profiles_file())!r} (existing profiles: "
             f"{known}): create it with `stillroom profiles set`"
         )
-    return profiles[name]
-
-
-def default_profile() -> Profile | None:
-    """Return the profile `default`, or None if it does not exist."""
-    return _parsed(_read()).get(DEFAULT)
+    return profiles.get(name or DEFAULT)
 
 
 def _parsed(text: str) -> dict[str, Profile]:
@@ -74,32 +71,32 @@ def _parsed(text: str) -> dict[str, Profile]:
         raise ConfigurationError(
             f"{file!r}{where}: this is not a profile: write [name], then url = … and token = …"
         ) from None
-    found: dict[str, Profile] = {}
+    parsed: dict[str, Profile] = {}
     for name in parser.sections():
         if unknown := ", ".join(sorted(set(parser[name]) - _KEYS)):
             raise ConfigurationError(
                 f"{file!r}: profile {name!r} contains {unknown}: use only url and token"
             )
-        found[name] = Profile(parser[name].get("url") or None, parser[name].get("token") or None)
-    return found
+        parsed[name] = Profile(parser[name].get("url") or None, parser[name].get("token") or None)
+    return parsed
 
 
 def _read() -> str:
     file = profiles_file()
     try:
         with file.open("rb") as opened:
-            found = os.fstat(opened.fileno())
-            if not stat.S_ISREG(found.st_mode):
+            properties = os.fstat(opened.fileno())
+            if not stat.S_ISREG(properties.st_mode):
                 raise ConfigurationError(
                     f"the profiles cannot be read, because {str(file)!r} is not a regular file: "
                     "replace it with a regular file"
                 )
-            if found.st_mode & 0o077:
+            if properties.st_mode & 0o077:
                 raise ConfigurationError(
                     f"{str(file)!r} contains tokens, and other users can open it (mode "
-                    f"{stat.S_IMODE(found.st_mode):o}): run `chmod 600 {file}`"
+                    f"{stat.S_IMODE(properties.st_mode):o}): run `chmod 600 {file}`"
                 )
-            if found.st_size > _MAX_BYTES:
+            if properties.st_size > _MAX_BYTES:
                 raise ConfigurationError(
                     f"the profiles file {str(file)!r} is larger than {_MAX_BYTES} bytes: remove "
                     "everything that is not a profile"
@@ -118,10 +115,8 @@ def _read() -> str:
 def change_profile(name: str, profile: Profile | None) -> None:
     """Add or replace a profile, or remove it if `profile` is None. Comments are kept."""
     before = _read()
-    expected = _parsed(before)
-    expected.pop(name, None)
-    if profile is not None:
-        expected[name] = profile
+    others = {other: kept for other, kept in _parsed(before).items() if other != name}
+    expected = others if profile is None else {**others, name: profile}
     after = _with(before, name, profile)
     if len(after.encode()) > _MAX_BYTES or _parsed(after) != expected:
         raise ConfigurationError(
@@ -150,17 +145,13 @@ def _with(text: str, name: str, profile: Profile | None) -> str:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # mode 600
-    try:
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        descriptor, new = tempfile.mkstemp(dir=folder)  # mode 600
         with open(descriptor, "w", encoding="utf-8") as opened:
             opened.write(text)
             opened.flush()
             os.fsync(descriptor)
         os.replace(new, file)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
 
 
 @click.group(cls=Group)
@@ -226,5 +217,5 @@ def set_profile(name: str, *, url: str | None, token: str | None) -> None:
 @click.argument("name")
 def remove_profile(name: str) -> None:
     """Remove the profile NAME, and its token."""
-    profile_named(name)
+    find_profile(name)
     change_profile(name, None)

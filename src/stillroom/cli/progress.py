@@ -29,7 +29,7 @@ class TransferOptions:
 
 
 def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for transfers to a command, which gets their values as `options`."""
+    """Add the options for transfers to a function. Its argument `options` has their values."""
 
     @functools.wraps(command)
     def run(
@@ -42,9 +42,9 @@ def transfer_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Transfer:
-    """Progress of a transfer, in images if all sizes are 0 (unknown). Thread-safe.
+    """Thread-safe progress of a transfer, in bytes, or in images if all sizes are 0 (unknown).
 
-    `number` is the number of images, if their names are not known before.
+    `sizes` maps image paths to sizes. If it is empty, `number` is the number of images.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Transfer:
     ) -> None:
         self._verb, self._sizes, self._total = verb, sizes, sum(sizes.values())
         self._as_json, self._number = as_json, number or len(sizes)
-        self._bar = StatusLine(0, 0.1)
+        self._bar = StatusLine(0)
         self._bar.shown_at = 0  # so that the bar appears at once
         self._lock = threading.Lock()
         self._began = time.monotonic()
@@ -63,10 +63,10 @@ class Transfer:
     def __enter__(self) -> Self:
         return self
 
-    def progress(self, told: Progress) -> None:
+    def progress(self, event: Progress) -> None:
         """Update the display with the progress of one image."""
         with self._lock:
-            self._under_way[told.path] = told
+            self._under_way[event.path] = event
             self._draw()
 
     def finish(self, outcome: Outcome[Any], size: int | None = None, **facts: object) -> None:
@@ -86,7 +86,6 @@ class Transfer:
             self._counts[result] += 1
             self._finished_bytes += size if outcome.error is None else 0
             if self._as_json or (result != "failed" and not self._bar.is_terminal):
-                erase_line()
                 echo_result(result, outcome.path, as_json=self._as_json, **facts)
             self._draw()
 
@@ -103,7 +102,7 @@ class Transfer:
 
     @property
     def _moved(self) -> int:
-        return self._finished_bytes + sum(told.done for told in self._under_way.values())
+        return self._finished_bytes + sum(event.done for event in self._under_way.values())
 
     def _draw(self) -> None:
         if not self._bar.is_terminal or not self._bar.is_due():

@@ -1,5 +1,6 @@
 """Commands `stillroom media ls`, `show`, `tag` and `heal`, for resources of the media library."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from typing import Final, cast
@@ -7,12 +8,13 @@ from typing import Final, cast
 import click
 
 from stillroom.cli.facts import facts_lines, labelled
-from stillroom.cli.options import DATA_DIR, flag, json_option, read_settings
-from stillroom.cli.output import StatusLine, counted, echo_record, safe_json, size_text, time_text
-from stillroom.cli.search import facts_options, moment, query_of
+from stillroom.cli.options import DATA_DIR, flag, json_option, moment, read_settings
+from stillroom.cli.output import StatusLine, counted, echo_record, json_text, size_text, time_text
+from stillroom.cli.search import facts_options, query_of
 from stillroom.cli.server_options import ServerCommand, is_server_named, open_store
 from stillroom.client import ImageStore
-from stillroom.client.values import HealingProgress, MediaResource, ResourceFilters
+from stillroom.client.values import HealingProgress, ResourceFilters
+from stillroom.wire.media import MediaResource
 
 _AS_JSON = json_option("JSON, with all fields.")
 _WHERE: Final = (
@@ -53,11 +55,11 @@ def list_resources(
     if kind not in (None, "image", "video") and "/" not in str(kind):
         raise click.UsageError("--type must be image, video, or a content type such as image/png")
     filters["content_type" if kind and "/" in kind else "resource_type"] = kind
-    filters = {name: one for name, one in filters.items() if one not in (None, "", ())}
+    filters = {name: value for name, value in filters.items() if value not in (None, "", ())}
     resource = None
     with _store(data_dir) as store:
         for resource in store.media.list(**cast("ResourceFilters", filters)):
-            click.echo(safe_json(asdict(resource)) if as_json else _line(resource, long=long))
+            echo_record(resource, _line(resource, long=long), as_json=as_json)
     if resource is None:
         click.echo("nothing found", err=True)
 
@@ -70,17 +72,18 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
     """Print all fields of one resource."""
     with _store(data_dir) as store:
         resource = store.media.get(resource_id)
-    if as_json:
-        click.echo(safe_json(asdict(resource)))
-        return
+    echo_record(resource, labelled(_lines(resource)), as_json=as_json)
+
+
+def _lines(resource: MediaResource) -> Iterator[tuple[str, str]]:
     for name, value in asdict(resource).items():
         text = ", ".join(value) if isinstance(value, tuple) else value
         text = time_text(value) if isinstance(value, datetime) else text
         if name == "generation" and resource.generation is not None:
             text = "as follows"
-        click.echo(labelled(name, "-" if text in (None, "") else str(text)))
+        yield name, "-" if text in (None, "") else str(text)
     for label, text in facts_lines(resource.generation) if resource.generation else ():
-        click.echo(labelled(f"  {label}", text))
+        yield f"  {label}", text
 
 
 @click.command(cls=ServerCommand, epilog=_WHERE)
@@ -103,17 +106,17 @@ def tag(
     if remove and replace:
         raise click.UsageError("use --remove or --replace, not both")
     with _store(data_dir) as store:
-        found = store.media.tags(
+        all_tags = store.media.tags(
             resource_id,
             add=() if remove or replace else tags,
             remove=tags if remove else (),
             replace=tags if replace else None,
         )
     if as_json:
-        click.echo(safe_json({"id": resource_id, "tags": found}))
+        click.echo(json_text({"id": resource_id, "tags": all_tags}))
         return
-    for one in found:
-        click.echo(one)
+    for name in all_tags:
+        click.echo(name)
 
 
 @click.command(cls=ServerCommand, epilog=_WHERE)
@@ -124,18 +127,15 @@ def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     """Compute missing fields, such as the dominant colour. Without ID, all resources are processed.
 
     The server computes the fields in the background. If no server is named, this command computes
-    them itself. It can be interrupted and run again.
+    them itself. The command can be interrupted and run again.
     """
     status_line = StatusLine(10)
 
     def progress(event: HealingProgress) -> None:
         status_line.update(f"{event.done:,} of {counted(event.total, 'resource')}")
 
-    try:
-        with _store(data_dir) as store:
-            number = store.media.heal(ids or None, progress=progress)
-    finally:
-        status_line.erase()
+    with _store(data_dir) as store:
+        number = store.media.heal(ids or None, progress=progress)
     line = f"{counted(number, 'resource')} with missing fields"
     echo_record({"resources": number}, line, as_json=as_json)
 

@@ -1,13 +1,12 @@
 """Command `stillroom runs`: list, show, publish and delete runs."""
 
 import sys
-from dataclasses import asdict
 from typing import Literal, get_args
 
 import click
 
 from stillroom.cli.options import DRY_RUN, Group, flag, json_option, with_default
-from stillroom.cli.output import counted, json_text, size_text, time_text
+from stillroom.cli.output import counted, echo_record, json_text, size_text, time_text
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import RunInfo
 from stillroom.client.values import RunSort, RunState
@@ -37,7 +36,7 @@ def list_runs(
     """List published runs whose folder begins with PREFIX: time, number of images, folder."""
     with open_store() as store:
         for run in store.runs(prefix, state=None if state == "all" else state, sort=sort):
-            click.echo(json_text(asdict(run)) if as_json else _line(run))
+            echo_record(run, _line(run), as_json=as_json)
 
 
 @runs.command(cls=ServerCommand)
@@ -48,7 +47,7 @@ def show(folder: str, *, as_json: bool) -> None:
     with open_store() as store:
         run = store.run(folder.rstrip("/")).read()
     if as_json:
-        click.echo(json_text(asdict(run)))
+        click.echo(json_text(run))
         return
     click.echo(_line(RunInfo(run.folder, run.state, run.published_at, run.count)), err=True)
     for image in run.images:
@@ -63,7 +62,7 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
     """Publish a run: write its manifest, the final list of all images in the folder."""
     with open_store() as store:
         run = store.publish_run(folder.rstrip("/"), expected=expected)
-    click.echo(json_text(asdict(run)) if as_json else f"published {run.folder}")
+    echo_record(run, f"published {run.folder}", as_json=as_json)
 
 
 @runs.command(cls=ServerCommand)
@@ -80,8 +79,7 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
             images = counted(number, "image")
         if dry_run:
             known = {"folder": run.folder, "result": "would delete", "images": number}
-            told = f"would delete {run.folder}: {images}"
-            click.echo(json_text(known) if as_json else told)
+            echo_record(known, f"would delete {run.folder}: {images}", as_json=as_json)
             return
         if not yes:
             if not sys.stdin.isatty():
@@ -89,7 +87,7 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
             click.confirm(f"Delete the run {run.folder}, {images}?", abort=True)
         deleted = run.delete()
     if as_json:
-        click.echo(json_text(asdict(deleted)))
+        click.echo(json_text(deleted))
         return
     click.echo(f"{counted(deleted.marked, 'image')} marked for deletion", err=True)
     for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved later")):

@@ -2,15 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
-from datetime import datetime
 from typing import Any, Final, TypeVar, cast, get_args
 
 import click
 
-from stillroom.cli.facts import json_line, printable
+from stillroom.cli.facts import printable
 from stillroom.cli.images import PROMPT_DEADLINE_S
-from stillroom.cli.options import json_option, with_default
+from stillroom.cli.options import json_option, moment, with_default
 from stillroom.cli.output import counted, json_text, time_text
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import FoundImage
@@ -19,15 +17,6 @@ from stillroom.generation.facets import FACETS, Facet
 from stillroom.generation.facts import MAX_SEED
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
-
-
-def moment(text: str) -> datetime:
-    """Parse the value of a date or time option. The default is the local time zone."""
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as error:
-        said = "must be a time such as 2026-11-24 or 2026-11-24T18:00:00Z"
-        raise click.BadParameter(said) from error
 
 
 def _option(facet: Facet) -> Callable[[_Command], _Command]:
@@ -79,16 +68,18 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
     is a phrase. A WORD can also be a filter, such as name:fox or size:>2MB. After --, a leading
     minus excludes a word: -- fox -snow.
     """
-    given = cast("SearchFilters", {name: one for name, one in filters.items() if one is not None})
+    options = {name: value for name, value in filters.items() if value is not None}
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        found = store.search(query_of(words), limit=limit + 1 if limit else None, **given)
-        shown = itertools.islice(found, limit or None)
+        images = store.search(
+            query_of(words), limit=limit + 1 if limit else None, **cast("SearchFilters", options)
+        )
+        page = itertools.islice(images, limit or None)
         line = None
-        for line in map(json_line, shown) if as_json else _table(shown):
+        for line in map(json_text, page) if as_json else _table(page):
             click.echo(line)
         if line is None:
             click.echo("nothing found", err=True)
-        if next(found, None) is not None:
+        if next(images, None) is not None:
             stopped = f"Stopped after {counted(limit, 'image')}. Show more with --limit 1000, or"
             click.echo(f"{stopped} all with --limit 0.", err=True)
 
@@ -98,23 +89,23 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
 @click.option("--prefix", default="", help="Only paths that begin with this text.")
 @json_option("A JSON object with all lists.")
 def facets(words: tuple[str, ...], prefix: str, *, as_json: bool) -> None:
-    """Count images by model, LoRA, sampler, tool, tag and day: all, or those that match QUERY."""
+    """Count images by model, LoRA, sampler, tool, tag and day. With QUERY, count its matches."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        found = store.facets(query_of(words), prefix=prefix)
+        counts = store.facets(query_of(words), prefix=prefix)
     if as_json:
-        click.echo(json_text(asdict(found)))
+        click.echo(json_text(counts))
         return
     for kind in ("model", "lora", "sampler", "tool", "tag", "day"):
-        for one in getattr(found, kind) or ():
-            click.echo(f"{kind:8}{one.count:>10,}  {printable(one.value)}")
-    more = "" if found.complete else "; there are more"
-    click.echo(f"{counted(found.counted, 'image')} counted{more}", err=True)
+        for facet in getattr(counts, kind) or ():
+            click.echo(f"{kind:8}{facet.count:>10,}  {printable(facet.value)}")
+    more = "" if counts.complete else "; there are more"
+    click.echo(f"{counted(counts.counted, 'image')} counted{more}", err=True)
 
 
-def _table(found: Iterator[FoundImage]) -> Iterator[str]:
-    first = [*itertools.islice(found, _ALIGNED)]
+def _table(images: Iterator[FoundImage]) -> Iterator[str]:
+    first = [*itertools.islice(images, _ALIGNED)]
     width = min(max((len(image.path) for image in first), default=0), _MAX_WIDTH)
-    for image in itertools.chain(first, found):
+    for image in itertools.chain(first, images):
         facts = image.generation
         seed = "" if facts is None or facts.seed is None else str(facts.seed)
         prompt = " ".join(printable((facts and facts.prompt) or "").split())

@@ -28,8 +28,8 @@ _ZIPPED_BY_NAME: Final = 1000
 class Filter:
     """Filter for names, from the options `--include` and `--exclude`.
 
-    A pattern that begins with a slash is compared with the whole path, any other pattern with its
-    end. `*` matches within a segment, `**` across segments, and `cats/` everything in such folders.
+    A pattern that begins with a slash must match the whole path. Others must match the path's end.
+    `*` matches within a segment, `**` across segments. `cats/` matches all files in such folders.
     """
 
     include: tuple[str, ...] = ()
@@ -38,19 +38,19 @@ class Filter:
     def takes(self, name: str) -> bool:
         """Return whether a name matches `--include` (if that is set) and not `--exclude`."""
         parts = name.split("/")
-        is_included = not self.include or any(_fits(one, parts) for one in self.include)
-        return is_included and not any(_fits(one, parts) for one in self.exclude)
+        is_included = not self.include or any(_fits(pattern, parts) for pattern in self.include)
+        return is_included and not any(_fits(pattern, parts) for pattern in self.exclude)
 
 
 def _fits(pattern: str, parts: list[str]) -> bool:
-    wanted = (pattern if pattern.startswith("/") else f"/**/{pattern}")[1:].split("/")
-    if wanted[-1] == "":
-        wanted[-1:] = ["**", "*"]
-    return _matches(wanted, parts)
+    segments = (pattern if pattern.startswith("/") else f"/**/{pattern}")[1:].split("/")
+    if segments[-1] == "":
+        segments[-1:] = ["**", "*"]
+    return _matches(segments, parts)
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add `--include` and `--exclude` to a command, which gets them as the filter `chosen`."""
+    """Add `--include` and `--exclude` to a function. Its argument `chosen` is the filter."""
 
     @functools.wraps(command)
     def run(*, include: tuple[str, ...], exclude: tuple[str, ...], **others: object) -> None:
@@ -74,33 +74,33 @@ def no_such_image(source: str) -> ImageNotFound:
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
     """Return the files to upload, as a mapping from image path to local file."""
-    found = [file for source in sources for file in _files_of(source)]
-    if not found:
+    files = [file for source in sources for file in _files_of(source)]
+    if not files:
         raise click.UsageError("there is no file to save: the folder is empty")
-    found = [(file, name) for file, name in found if chosen.takes(name)]
-    if not found:
+    files = [(file, name) for file, name in files if chosen.takes(name)]
+    if not files:
         raise click.UsageError("no file matches the filters --include and --exclude")
-    is_one_file = [str(file) for file, _ in found] == [os.path.normpath(one) for one in sources]
-    if is_one_file and len(found) == 1 and target and not target.endswith("/"):
-        return {target: found[0][0]}
+    is_file = len(files) == 1 and [str(files[0][0])] == list(map(os.path.normpath, sources))
+    if is_file and target and not target.endswith("/"):
+        return {target: files[0][0]}
     folder = folder_of(target)
-    return by_target((file, folder + name) for file, name in found)
+    return by_target((file, folder + name) for file, name in files)
 
 
 def by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:
     """Map targets to sources. Raise `UsageError` if two sources have the same target."""
-    found: dict[T, S] = {}
+    sources: dict[T, S] = {}
     for source, target in planned:
-        other = found.setdefault(target, source)
+        other = sources.setdefault(target, source)
         if other != source:
             raise click.UsageError(
                 f"{other} and {source} would have the same path {target}: rename one of them"
             )
-    return found
+    return sources
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Return files and relative paths, as `images_of` does."""
+    """Return the local files that match a source, each with its path relative to the source."""
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -127,17 +127,17 @@ def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter, *, as_zip: bool
 ) -> dict[str, Path]:
     """Map the path of each image to the local file. Raise `ImageNotFound` if there is no image."""
-    wanted, is_one_image = _chosen(store, sources, chosen)
+    images, is_one_image = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not is_one_image
     if into and target.is_file() and not as_zip:
         raise click.UsageError(f"{target} is a file: pass a folder, or add --zip to replace it")
-    planned = [(path, Path(target, *name.split("/")) if into else target) for path, name in wanted]
-    by_target(planned)
-    return dict(planned)
+    planned = {path: Path(target, *name.split("/")) if into else target for path, name in images}
+    by_target(planned.items())
+    return planned
 
 
 def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> str | list[str]:
-    """Return a folder prefix or a list of paths. Raise `ImageNotFound` if there is no image."""
+    """Return the folder or the paths to request as a ZIP. Raise `ImageNotFound` if none exist."""
     source = sources[0]
     is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
     if is_whole and (source.endswith("/") or not store.exists(source)):
@@ -155,25 +155,24 @@ def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
     """Map the path of each image to its new path. Raise `ImageNotFound` if there is no image."""
-    wanted, is_one_image = _chosen(store, sources, chosen)
+    images, is_one_image = _chosen(store, sources, chosen)
     into = target.endswith("/") or target == "" or not is_one_image
-    planned = [(path, folder_of(target) + name if into else target) for path, name in wanted]
-    for path, there in planned:
-        if there == path:
-            raise click.UsageError(f"{path}: source and target are the same")
-    by_target(planned)
-    return dict(planned)
+    planned = {path: folder_of(target) + name if into else target for path, name in images}
+    if same := [path for path, there in planned.items() if there == path]:
+        raise click.UsageError(f"{same[0]}: source and target are the same")
+    by_target(planned.items())
+    return planned
 
 
 def _chosen(
     store: ImageStore, sources: Sequence[str], chosen: Filter
 ) -> tuple[list[tuple[str, str]], bool]:
-    """Return the selected `images_of` all sources, and whether the only source is a path."""
-    found = [image for source in sources for image in images_of(store, source)]
-    wanted = [(path, name) for path, name in found if chosen.takes(name)]
-    if not wanted:
+    """Return the images that pass the filter, and whether the only source is an image's path."""
+    images = [image for source in sources for image in images_of(store, source)]
+    selected = [(path, name) for path, name in images if chosen.takes(name)]
+    if not selected:
         raise click.UsageError("no image matches the filters --include and --exclude")
-    return wanted, len(wanted) == 1 and [wanted[0][0]] == list(sources)
+    return selected, len(selected) == 1 and [selected[0][0]] == list(sources)
 
 
 def images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:

@@ -1,11 +1,10 @@
 """Options `--url`, `--token` and `--profile`, which select the server and token of a command."""
 
+import functools
 import importlib.util
 import ipaddress
 import os
-import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 import click
 
 from stillroom.cli.options import read_settings
-from stillroom.cli.profiles import default_profile, profile_named
+from stillroom.cli.profiles import find_profile
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.connection import DEFAULT_URL, Token
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
-"""Lifetime of a token that a command creates, short in case the URL belongs to another program."""
+"""Lifetime of a token that a command creates. The URL may belong to another program."""
 
 SERVER: Final = (
     "The server is set by --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or the profile "
@@ -45,7 +44,7 @@ def _keep(context: click.Context, option: click.Parameter, value: str | None) ->
 
 
 class ServerCommand(click.Command):
-    """Command with the options `--url`, `--token` and `--profile`, which `open_store` uses."""
+    """Command with the options `--url`, `--token` and `--profile`. `open_store` reads them."""
 
     def __init__(self, name: str | None, *, epilog: str = SERVER, **attributes: Any) -> None:  # noqa: ANN401  (see `click.Command`)
         super().__init__(name, epilog=epilog, **attributes)
@@ -72,7 +71,7 @@ def is_server_named() -> bool:
     options = click.get_current_context().meta
     variables = map(os.environ.get, ("STILLROOM_URL", "STILLROOM_PROFILE"))
     is_named = any((options[f"{_KEPT_AS}.url"], options[f"{_KEPT_AS}.profile"], *variables))
-    return is_named or default_profile() is not None
+    return is_named or find_profile(None) is not None
 
 
 def _server(context: click.Context | None) -> tuple[str, Token | None]:
@@ -81,7 +80,7 @@ def _server(context: click.Context | None) -> tuple[str, Token | None]:
     url, token, profile_name = (options.get(f"{_KEPT_AS}.{name}") for name in names)
     if profile_name or not (url or os.environ.get("STILLROOM_URL")):
         name = profile_name or os.environ.get("STILLROOM_PROFILE")
-        profile = profile_named(name) if name else default_profile()
+        profile = find_profile(name or None)
         if profile is not None:
             if url is None or _origin(url) == _origin(profile.url):
                 token = token or profile.token  # never send it to another server
@@ -103,7 +102,11 @@ def _own_token(url: str) -> Token | None:
     secret = folder / ".stillroom" / "secret"
     if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(secret, os.R_OK):
         return None
-    return _minting() if importlib.util.find_spec("jwt") else None  # missing in an SDK-only install
+    if importlib.util.find_spec("jwt") is None:  # an installation of the SDK alone
+        return None
+    minted = functools.lru_cache(maxsize=1)(lambda _: minted_token(read_settings(None), _LIFE))
+    half_s = _LIFE.total_seconds() / 2  # after which another token is created
+    return lambda: minted(time.monotonic() // half_s)
 
 
 def _is_here(url: str) -> bool:
@@ -118,31 +121,8 @@ def _is_here(url: str) -> bool:
     return is_here and (not through_proxy or bool(proxy_bypass(parts.netloc)))
 
 
-def _minting() -> Callable[[], str]:
-    """Return a function that returns a token, and creates a new one after half of the lifetime."""
-    token, until = "", 0.0
-    lock = threading.Lock()
-
-    def current_token() -> str:
-        nonlocal token, until
-        with lock:  # several threads of a command may call this
-            if time.monotonic() > until:
-                token = minted_token(read_settings(None), expires=_LIFE)
-                until = time.monotonic() + _LIFE.total_seconds() / 2
-            return token
-
-    return current_token
-
-
-def minted_token(
-    settings: "AllSettings",
-    *,
-    expires: timedelta,
-    scopes: tuple[Any, ...] | None = None,
-    folder: str | None = None,
-    subject: str = "cli",
-) -> str:
-    """Create a token with the secret of the server on this machine.
+def minted_token(settings: "AllSettings", expires: timedelta, **claims: Any) -> str:  # noqa: ANN401  (see `mint_token`)
+    """Create a token with the secret of the server on this machine. Its default subject is `cli`.
 
     Raise `ConfigurationError` if another service signs the tokens, and `FileNotFoundError` if the
     secret does not exist.
@@ -153,9 +133,7 @@ def minted_token(
     return mint_token(
         minting_secret(settings.secret, settings.jwt_algorithm),
         expires_in=expires,
-        scopes=scopes,
-        folder=folder,
-        subject=subject,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
+        **{"subject": "cli", **claims},
     )

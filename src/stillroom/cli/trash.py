@@ -1,12 +1,11 @@
 """Command `stillroom trash`: list, restore and empty the trash of a server."""
 
 import sys
-from dataclasses import asdict
 
 import click
 
 from stillroom.cli.options import Group, flag, json_option
-from stillroom.cli.output import counted, json_text, size_text, time_text
+from stillroom.cli.output import counted, echo_record, size_text, time_text
 from stillroom.cli.server_options import ServerCommand, open_store
 
 
@@ -25,7 +24,7 @@ def list_trash(prefix: str, *, as_json: bool) -> None:
             name = item.path if item.count is None else f"{item.path}/ ({item.count})"
             times = f"{time_text(item.deleted_at):20}  {time_text(item.purge_at):20}"
             line = f"{times}  {size_text(item.size):>9}  {name}"
-            click.echo(json_text(asdict(item)) if as_json else line)
+            echo_record(item, line, as_json=as_json)
 
 
 @trash.command(cls=ServerCommand)
@@ -42,7 +41,7 @@ def restore(paths: tuple[str, ...]) -> None:
 @click.argument("prefix", default="")
 @flag("-y", "--yes", help="Do not ask.")
 def empty(prefix: str, *, yes: bool) -> None:
-    """Delete for good what is in the trash, or only paths that begin with PREFIX."""
+    """Delete everything in the trash for good or, with PREFIX, only paths that begin with it."""
     with open_store() as store:
         items = list(store.trash(prefix))
         number = counted(len(items), "item")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillroom.cli.options import DATA_DIR, Group, asynchronous, flag, json_option, read_settings
-from stillroom.cli.output import StatusLine, counted, echo_record, json_text, size_text, time_text
+from stillroom.cli.options import Group, flag, json_option, moment, with_features
+from stillroom.cli.output import StatusLine, counted, echo_record, erase_line, size_text, time_text
 from stillroom.paths import image_entry
 
 if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.features.retention.plan import PlannedImage
     from stillroom.features.search.comparing import Healed
+    from stillroom.store.feature import Store
 
 
 @click.group(cls=Group)
@@ -25,21 +26,18 @@ def index() -> None:
 @index.command()
 @flag("--restart", help="Do not resume an interrupted run; start over.")
 @json_option("A JSON object with the numbers.")
-@DATA_DIR
-@asynchronous
-async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool:
+@with_features
+async def rebuild(store: "Store", *, restart: bool, as_json: bool) -> bool:
     """Read every image again and write its search entry.
 
     Servers add missing entries by themselves. Run this after an upgrade to a version that reads
-    more formats, or if another tool has replaced images in the bucket. It can run alongside
-    servers, and it resumes after an interruption.
+    more formats, or if another tool has replaced images in the bucket. The command can run
+    alongside servers, and resumes after an interruption.
     """
-    from stillroom.assembly import opened_features
     from stillroom.features.search.feature import SearchFeature
     from stillroom.features.search.healing import never_pauses
 
-    settings = read_settings(data_dir)
-    began, status_line = time.monotonic(), StatusLine(10, redrawn="{}\r")
+    began, status_line = time.monotonic(), StatusLine(10)
 
     def counts(healed: "Healed") -> str:
         rate = healed.images / max(time.monotonic() - began, 0.001)
@@ -48,26 +46,16 @@ async def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> bool
     def show(healed: "Healed") -> None:
         status_line.update(f"{counts(healed)}, at {healed.after!r}")
 
-    async with opened_features(settings) as store:
-        healing = store.need(SearchFeature).healing
-        healed = await healing.rebuild(never_pauses, restart=restart, progress=show)
+    healing = store.need(SearchFeature).healing
+    healed = await healing.rebuild(never_pauses, restart=restart, progress=show)
+    erase_line()
     if healed is None:
         click.echo("stillroom: another process is rebuilding the index", err=True)
         return False
     known = {"images": healed.images, "written": healed.written, "removed": healed.removed}
-    echo_record(
-        known, f"{counts(healed)}; {healed.removed} did not exist any more", as_json=as_json
-    )
+    line = f"{counts(healed)}; {healed.removed} did not exist any more"
+    echo_record(known, line, as_json=as_json)
     return True
-
-
-def _moment(text: str) -> datetime:
-    try:
-        given = datetime.fromisoformat(text)
-        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        said = f"{text!r} is not a time such as 2026-12-01 or 2026-12-01T09:00Z"
-        raise click.BadParameter(said) from error
 
 
 @click.group(cls=Group)
@@ -78,48 +66,44 @@ def retention() -> None:
 @retention.command()
 @click.option(
     "--at",
-    type=_moment,
+    type=lambda text: moment(text, UTC),
     metavar="TIME",
     help="What would expire at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]",
 )
 @flag("--summary", help="Print only the counts for each rule.")
 @json_option("One JSON object per line; the last has the counts.")
-@DATA_DIR
-@asynchronous
-async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
+@with_features
+async def plan(store: "Store", *, at: datetime | None, summary: bool, as_json: bool) -> None:
     """Print the images that expire, with the time and the retention rule. Nothing is changed.
 
-    It reads the current retention.toml, so you can test a change before you restart the server.
+    The command reads the current retention.toml. So you can test a change before a restart.
     Images are deleted after a scan of the server has marked them and the grace period is over.
     """
-    from stillroom.assembly import opened_features
     from stillroom.features.library.feature import LibraryFeature
     from stillroom.features.retention.feature import RetentionFeature
     from stillroom.features.retention.plan import planned_images
     from stillroom.features.runs.deletion import SHORTEST_GRACE
 
-    moment = at or datetime.now(UTC)
+    due_at = at or datetime.now(UTC)
     totals, by_rule = Counter(images=0, bytes=0, runs=0), defaultdict[str, Counter[str]](Counter)
-    last_run, status_line, images = None, StatusLine(5, redrawn="{}\r"), 0
+    last_run, status_line, images = None, StatusLine(5), 0
 
     def show(more: int) -> None:
         nonlocal images
         images += more
         status_line.update(f"{counted(images, 'image')} checked …")
 
-    async with opened_features(read_settings(data_dir)) as store:
-        library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
-        async for planned in planned_images(retention.evaluator, moment, show):
-            is_new_run = planned.run not in (None, last_run)  # a run's images are consecutive
-            last_run = planned.run or last_run
-            for numbers in (totals, by_rule[planned.expiration.rule.name]):
-                numbers.update(images=1, bytes=planned.image.size, runs=int(is_new_run))
-            if not summary:
-                status_line.erase()
-                click.echo(_as_json(planned) if as_json else _line(planned))
-    status_line.erase()
+    library, retention = store.need(LibraryFeature), store.need(RetentionFeature)
+    async for planned in planned_images(retention.evaluator, due_at, show):
+        is_new_run = planned.run not in (None, last_run)  # a run's images are consecutive
+        last_run = planned.run or last_run
+        for numbers in (totals, by_rule[planned.expiration.rule.name]):
+            numbers.update(images=1, bytes=planned.image.size, runs=int(is_new_run))
+        if not summary:
+            _echo(planned, as_json=as_json)
+    erase_line()
     if as_json:
-        click.echo(json.dumps({"at": moment.isoformat(), **totals, "rules": by_rule}))
+        click.echo(json.dumps({"at": due_at.isoformat(), **totals, "rules": by_rule}))
         return
     if not retention.rules.expire_anything:
         click.echo("there are no rules, so nothing expires (docs/retention.md)", err=True)
@@ -128,30 +112,26 @@ async def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: s
         if not rule.keep:
             click.echo(f"{rule.name} ({rule.prefix!r}): {_said(by_rule[rule.name])}", err=True)
     grace_s = max(library.grace, SHORTEST_GRACE).total_seconds()
-    said = f"{_said(totals)}, deleted {grace_s:,.0f} s after a scan has found them"
-    click.echo(f"in all: {said}", err=True)
+    text = f"{_said(totals)}, deleted {grace_s:,.0f} s after a scan has found them"
+    click.echo(f"in all: {text}", err=True)
 
 
 def _said(numbers: Counter[str]) -> str:
-    said = f"{counted(numbers['images'], 'image')}, {size_text(numbers['bytes'])}"
-    return f"{said}, {counted(numbers['runs'], 'run')}" if numbers["runs"] else said
+    text = f"{counted(numbers['images'], 'image')}, {size_text(numbers['bytes'])}"
+    return f"{text}, {counted(numbers['runs'], 'run')}" if numbers["runs"] else text
 
 
-def _line(planned: "PlannedImage") -> str:
-    expires_at, rule = time_text(planned.expiration.at), planned.expiration.rule.name
-    path = image_entry(planned.image.key.text)
-    return f"{expires_at}  {rule}  {size_text(planned.image.size):>9}  {path}"
-
-
-def _as_json(planned: "PlannedImage") -> str:
-    return json_text(
-        {
-            "path": image_entry(planned.image.key.text),
-            "size": planned.image.size,
-            "ends_at": planned.expiration.at,
-            "rule": planned.expiration.rule.name,
-            "prefix": planned.expiration.rule.prefix,
-            "run": planned.run.text if planned.run is not None else None,
-            "marked_until": planned.due_at,
-        }
-    )
+def _echo(planned: "PlannedImage", *, as_json: bool) -> None:
+    path, size = image_entry(planned.image.key.text), planned.image.size
+    expires_at, rule = planned.expiration.at, planned.expiration.rule
+    known = {
+        "path": path,
+        "size": size,
+        "ends_at": expires_at,
+        "rule": rule.name,
+        "prefix": rule.prefix,
+        "run": planned.run.text if planned.run is not None else None,
+        "marked_until": planned.due_at,
+    }
+    line = f"{time_text(expires_at)}  {rule.name}  {size_text(size):>9}  {path}"
+    echo_record(known, line, as_json=as_json)

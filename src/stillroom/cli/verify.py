@@ -43,9 +43,9 @@ def verify(
 ) -> None:
     """Verify stored images against their recorded SHA-256 and report discrepancies.
 
-    Without a prefix, this includes the media library and the trash. It works on a disk or a bucket,
-    alongside running servers. The exit status is 0 if all is right, 1 if there are problems, 2 if
-    it could not run, and 3 if it was stopped. To resume, run the same command again.
+    Without a prefix, this includes the media library and the trash. Servers may run meanwhile. The
+    exit status is 0 if all is right, 1 if there are problems, 2 if the command could not run, and
+    3 if it was stopped. To resume, run the same command again.
     """
     from stillroom.assembly import opened_inspection
     from stillroom.maintenance.rate_limiter import RateLimiter

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillroom.cli.options import DATA_DIR, Group, asynchronous, json_option, read_settings
+from stillroom.cli.options import (
+    DATA_DIR,
+    Group,
+    asynchronous,
+    json_option,
+    read_settings,
+    with_features,
+)
 from stillroom.cli.output import echo_record
 from stillroom.errors import InvalidParameter
 
@@ -15,6 +22,7 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.features.events.webhook_file import Endpoint, WebhookFile
     from stillroom.features.events.webhook_values import EndpointMetrics
     from stillroom.settings import AllSettings
+    from stillroom.store.feature import Store
 
 _AS_JSON = json_option("One JSON object per line.")
 _NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
@@ -27,25 +35,21 @@ def webhooks() -> None:
 
 @webhooks.command("ls")
 @_AS_JSON
-@DATA_DIR
-@asynchronous
-async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
+@with_features
+async def list_webhooks(store: "Store", *, as_json: bool) -> None:
     """List the endpoints: name, state, lag, waiting events, lost events and URL.
 
     The state is `delivering`, `paused` (after ten failures in a row), `gone` (after a 410, until
     webhooks.toml changes), `removed` (not in the file any more) or `new`.
     """
-    from stillroom.assembly import opened_features
     from stillroom.features.database.clock import now
     from stillroom.features.database.feature import DatabaseFeature
     from stillroom.features.events.database import webhook_rows
     from stillroom.features.events.webhook_opening import watched_webhooks
     from stillroom.features.events.webhook_values import EndpointMetrics, EndpointState
 
-    settings = read_settings(data_dir)
-    file = watched_webhooks(settings).content
-    async with opened_features(settings) as store:
-        rows = await (await webhook_rows(store.need(DatabaseFeature).database)).metrics()
+    file = watched_webhooks(store.settings).content
+    rows = await (await webhook_rows(store.need(DatabaseFeature).database)).metrics()
     unknown = {name: EndpointMetrics(EndpointState(name, 0), 0, None) for name in file.endpoints}
     progress = {metrics.state.name: metrics for metrics in rows}
     for name, metrics in sorted((unknown | progress).items()):
@@ -72,10 +76,10 @@ async def list_webhooks(*, as_json: bool, data_dir: str | None) -> None:
 @DATA_DIR
 @asynchronous
 async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> bool:
-    """Send a signed event of the type webhook.test now, to all endpoints or to those named.
+    """Send a signed event of the type webhook.test now, to all or only the named endpoints.
 
-    The output has the name, the status code and the duration. The exit status is 1 if an endpoint
-    did not accept the event.
+    The output has each endpoint's name, the status code and the duration. The exit status is 1 if
+    an endpoint did not accept the event.
     """
     from stillroom.features.database.clock import now
     from stillroom.features.events.delivery import Sender
@@ -84,7 +88,9 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
     all_well = True
     for endpoint in _chosen(read_settings(data_dir), names):
         sender, began = Sender(endpoint), time.monotonic()
-        event = Event(uuid.uuid4(), 0, "webhook.test", now(), None, None, "cli", None, {})
+        event = Event(
+            "webhook.test", None, actor="cli", id=uuid.uuid4(), position=0, occurred_at=now()
+        )
         attempt = await sender.send(event.as_json())
         await sender.close()
         seconds = round(time.monotonic() - began, 3)
@@ -100,40 +106,34 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
 @_NAMES
 @click.option("--from", "cursor", required=True, metavar="CURSOR", help="A cursor from the feed.")
 @_AS_JSON
-@DATA_DIR
-@asynchronous
-async def replay(
-    names: tuple[str, ...], *, cursor: str, as_json: bool, data_dir: str | None
-) -> bool:
-    """Deliver all events after CURSOR again, to all endpoints or to those named.
+@with_features
+async def replay(store: "Store", *, names: tuple[str, ...], cursor: str, as_json: bool) -> bool:
+    """Deliver all events after CURSOR again, to all or only the named endpoints.
 
     Running servers begin within a few seconds. Receivers get the same ids again, so that they can
     skip what they have processed. Cursors come from the feed: stillroom events --json.
     """
-    from stillroom.assembly import opened_features
     from stillroom.features.database.feature import DatabaseFeature
     from stillroom.features.events.cursor import position_of
     from stillroom.features.events.database import event_rows, webhook_rows
 
-    settings = read_settings(data_dir)
-    chosen, all_well = _chosen(settings, names), True
-    async with opened_features(settings) as store:
-        database = store.need(DatabaseFeature).database
-        state = await (await event_rows(database)).state()
-        try:
-            position = position_of(cursor, state.feed_id)
-        except InvalidParameter as error:
-            raise click.UsageError(f"--from {error}") from None
-        if position < state.dropped_position:
-            raise click.UsageError("the events after this cursor were deleted: use a later cursor")
-        rows = await webhook_rows(database)
-        for endpoint in chosen:
-            if await rows.replay(endpoint.name, after=position):
-                echo_record({"name": endpoint.name, "from": cursor}, as_json=as_json)
-            else:
-                message = "no server has delivered to it yet: start the server first"
-                click.echo(f"stillroom: {endpoint.name}: {message}", err=True)
-                all_well = False
+    database, all_well = store.need(DatabaseFeature).database, True
+    endpoints = _chosen(store.settings, names)
+    state = await (await event_rows(database)).state()
+    try:
+        position = position_of(cursor, state.feed_id)
+    except InvalidParameter as error:
+        raise click.UsageError(f"--from {error}") from None
+    if position < state.dropped_position:
+        raise click.UsageError("the events after this cursor were deleted: use a later cursor")
+    rows = await webhook_rows(database)
+    for endpoint in endpoints:
+        if await rows.replay(endpoint.name, after=position):
+            echo_record({"name": endpoint.name, "from": cursor}, as_json=as_json)
+        else:
+            message = "no server has delivered to it yet: start the server first"
+            click.echo(f"stillroom: {endpoint.name}: {message}", err=True)
+            all_well = False
     return all_well
 
 

@@ -11,41 +11,19 @@ from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAns
 from stillroom.client.runs import Run
 from stillroom.client.sources import Source
 from stillroom.client.sync import ImageStore
-from stillroom.client.values import (
-    DeletedRun,
-    DownloadedImage,
-    Event,
-    FacetCount,
-    Facets,
-    Folder,
-    FoundImage,
-    HealingProgress,
-    ImageInfo,
-    ImageMetadata,
-    Lifetime,
-    MediaResource,
-    Outcome,
-    Progress,
-    PublishedRun,
-    RunImage,
-    RunInfo,
-    SavedImage,
-    TrashedImage,
-    UploadGrant,
-)
+from stillroom.client.values import DownloadedImage, HealingProgress, Lifetime, Outcome, Progress
+from stillroom.wire.events import Event
+from stillroom.wire.facets import FacetCount, Facets
 from stillroom.wire.generation import Generation, Lora
+from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata, SavedImage
+from stillroom.wire.media import MediaResource
+from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
+from stillroom.wire.trash import TrashedImage
+from stillroom.wire.uploads import UploadGrant
 
 __all__ = ["AsyncImageStore", "AsyncRun", "DeletedRun", "DownloadedImage", "Encoding", "Event"]
 __all__ += ["FacetCount", "Facets", "Folder", "FoundImage", "Generation", "HealingProgress"]
-__all__ += [
-    "ImageInfo",
-    "ImageMetadata",
-    "ImageStore",
-    "Lifetime",
-    "Lora",
-    "MediaResource",
-    "Outcome",
-    "Progress",
-]
+__all__ += ["ImageInfo", "ImageMetadata", "ImageStore", "Lifetime", "Lora", "MediaResource"]
+__all__ += ["Outcome", "Progress"]
 __all__ += ["PublishedRun", "Run", "RunImage", "RunInfo", "SavedImage", "ServerUnreachable"]
 __all__ += ["SomeFailed", "Source", "TrashedImage", "UnexpectedAnswer", "UploadGrant", "from_float"]

@@ -4,6 +4,7 @@ import base64
 import binascii
 import functools
 import json
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -19,13 +20,12 @@ from stillroom.errors import StillroomError
 from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
 from stillroom.wire.events import Event
-from stillroom.wire.facets import COUNTED_KINDS, FacetCount, Facets
+from stillroom.wire.facets import FacetCount
 from stillroom.wire.generation import Generation
-from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata
+from stillroom.wire.images import Folder, ImageInfo, ImageMetadata
 from stillroom.wire.media import MediaResource
 from stillroom.wire.runs import PublishedRun, RunImage, RunInfo
 from stillroom.wire.shown import LOCAL
-from stillroom.wire.trash import TrashedImage
 from stillroom.wire.uploads import UploadGrant
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ _OF_STATUS: Final[Mapping[int, str]] = {
 404 is not included, because any web server may send it. If the SDK reported it as a missing image,
 the caller would generate the image again."""
 
-_WITH_ANY_TEXT: Final = (MediaResource, Event)
+_WITH_ANY_TEXT: Final = (MediaResource, Event, FacetCount)
 """Types whose texts, such as captions, may contain control characters."""
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
@@ -58,13 +58,13 @@ _SHOWN_CHARS: Final = 300
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
-    """Convert an error response to an exception, whose message begins with `subject`."""
+    """Convert an error response to an exception. Its message begins with `subject`."""
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
     lacking = _LACKING.search(answer.headers.get("www-authenticate", ""))
     if lacking and not detail:
-        said = f"lacks the scope {lacking[1]}" if lacking[1] else "is limited to another folder"
-        detail = f"the token {said}"
+        reason = f"lacks the scope {lacking[1]}" if lacking[1] else "is limited to another folder"
+        detail = f"the token {reason}"
     known = error_of(code, detail, subject)
     if isinstance(known, errors.Forbidden):
         known.scope = lacking and lacking[1]
@@ -88,8 +88,8 @@ def is_missing(answer: Answer) -> bool:
 
 def _parse_error(answer: Answer) -> tuple[str, str]:
     try:
-        said = json.loads(answer.body)
-        code, detail = said["code"], said["detail"]
+        body = json.loads(answer.body)
+        code, detail = body["code"], body["detail"]
     except (ValueError, KeyError, TypeError):
         return answer.headers.get("stillroom-error", ""), ""
     if isinstance(detail, list):
@@ -99,10 +99,10 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 
 def _described(fault: Mapping[str, Any]) -> str:
     """Format a validation error, with the name of the parameter, header or field."""
-    said = str(fault.get("msg", ""))
-    named = [str(one) for one in fault.get("loc", ()) if not str(one).isdigit()]
-    is_of_name = fault.get("type") in (errors.InvalidInput.code, errors.InvalidParameter.code)
-    return f"{named[-1]}: {said}" if is_of_name and named[1:] else said
+    message = str(fault.get("msg", ""))
+    names = [str(name) for name in fault.get("loc", ()) if not str(name).isdigit()]
+    has_name = fault.get("type") in (errors.InvalidInput.code, errors.InvalidParameter.code)
+    return f"{names[-1]}: {message}" if has_name and names[1:] else message
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
@@ -111,9 +111,9 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     if kind is None:
         return None
     error = kind.__new__(kind)  # subclass constructors set a message or need arguments
-    said = detail or (kind.__doc__ or "").partition("\n")[0]
-    said = "".join(char if char.isprintable() else "?" for char in said)  # terminal escapes
-    Exception.__init__(error, f"{subject}: {said}" if subject else said)
+    message = detail or (kind.__doc__ or "").partition("\n")[0]
+    message = "".join(char if char.isprintable() else "?" for char in message)  # terminal escapes
+    Exception.__init__(error, f"{subject}: {message}" if subject else message)
     if isinstance(error, errors.InvalidInput):
         error.at = ()
     return error
@@ -134,7 +134,7 @@ _KINDS: Final[Mapping[str, type[StillroomError]]] = {
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Parse the JSON body of a response. Raise an exception unless its status is 200 or 202."""
+    """Parse the JSON body of a response. Raise an exception if the status is not 200 or 202."""
     if answer.status not in (200, 202):
         raise refused(answer, subject)
     try:
@@ -144,24 +144,23 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _convert(answer: Answer, subject: str, parse: Callable[[Any], T]) -> T:
-    """Convert the JSON body of a response. If `parse` fails, raise `UnexpectedAnswer`."""
-    said = document(answer, subject)
+    body = document(answer, subject)
     try:
-        return parse(said)
+        return parse(body)
     except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath) as error:
         raise _foreign(answer, subject) from error
 
 
 def parsed(answer: Answer, subject: str, kind: type[T]) -> T:
-    """Parse the body of a response with `decode`."""
+    """Parse the JSON body of a response, and create an instance of the dataclass `kind`."""
     return _convert(answer, subject, functools.partial(decode, kind))
 
 
 def upload_grant(answer: Answer, path: str) -> UploadGrant:
     """Parse the response to a request for an upload grant."""
 
-    def parse(said: Any) -> UploadGrant:  # noqa: ANN401  (JSON)
-        grant = decode(UploadGrant, said)
+    def parse(body: Any) -> UploadGrant:  # noqa: ANN401  (JSON)
+        grant = decode(UploadGrant, body)
         texts = (grant.grant, *grant.headers.keys(), *grant.headers.values())
         is_web = grant.url.startswith(("https://", "http://"))
         if grant.method != "PUT" or not is_web or not all(map(str.isprintable, texts)):
@@ -172,13 +171,13 @@ def upload_grant(answer: Answer, path: str) -> UploadGrant:
 
 
 def uploaded(answer: Answer, path: str) -> None:
-    """Raise an exception unless the file of a grant was uploaded."""
+    """Check the response to an upload with a grant. Raise an exception if the upload failed."""
     if answer.status not in (200, 412):  # 412: an earlier attempt has uploaded it
         raise refused(answer, path)
 
 
 def listed_path(path: str, prefix: str) -> str:
-    """Validate a path from a listing, because callers derive file names from it, and return it."""
+    """Validate and return a path from a listing. Callers derive file names from it."""
     ImagePath.parse(path.removesuffix("/"))  # an AttributeError if the path is no string
     if not path.startswith(prefix):
         raise UnexpectedAnswer(f"the server lists {path!r}, which does not begin with {prefix!r}")
@@ -186,61 +185,37 @@ def listed_path(path: str, prefix: str) -> str:
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """Parse an entry of a listing, whose path must begin with `prefix`."""
+    """Parse an entry of a listing. The path in it must begin with `prefix`."""
     path = listed_path(entry["path"], prefix)
     return Folder(path) if path.endswith("/") else decode(ImageInfo, entry)
 
 
-def found(answer: Answer, prefix: str) -> tuple[list[FoundImage], str | None]:
-    """Parse a page of search results. Also return the cursor of the next page, or None."""
-
-    def parse(said: Mapping[str, Any]) -> tuple[list[FoundImage], str | None]:
-        return [_metadata_of(FoundImage, item, prefix) for item in said["items"]], said["next"]
-
-    return _convert(answer, "search", parse)
-
-
-def facets(answer: Answer) -> Facets:
-    """Parse the numbers of images with each value. The values may be any texts."""
-
-    def parse(said: Mapping[str, Any]) -> Facets:
-        lists = {
-            name: [FacetCount(str(one["value"]), int(one["count"])) for one in said[name]]
-            for name in (*COUNTED_KINDS, "tag")
-            if name in COUNTED_KINDS or said.get("tag") is not None
-        }
-        return Facets(**lists, counted=int(said["counted"]), complete=bool(said["complete"]))
-
-    return _convert(answer, "facets", parse)
-
-
-def trash(answer: Answer) -> tuple[list[TrashedImage], str | None]:
-    """Return the entries on a page of the trash, and the cursor of the next page or None."""
-
-    def parse(said: Mapping[str, Any]) -> tuple[list[TrashedImage], str | None]:
-        return [decode(TrashedImage, item) for item in said["items"]], said["next"]
-
-    return _convert(answer, "trash", parse)
+def page(answer: Answer, subject: str, parse: Callable[[Any], T]) -> tuple[list[T], str | None]:
+    """Parse the items on a page. Also return the cursor of the next page, or None."""
+    return _convert(
+        answer, subject, lambda body: ([parse(item) for item in body["items"]], body["next"])
+    )
 
 
 def events(answer: Answer) -> tuple[list[Event], str, bool]:
     """Parse a page of events. Also return the next cursor, and whether this is the last page."""
 
-    def parse(said: Mapping[str, Any]) -> tuple[list[Event], str, bool]:
-        found = [decode(Event, event) for event in said["events"]]
-        return found, str(said["next"]), bool(said["caught_up"])
+    def parse(body: Mapping[str, Any]) -> tuple[list[Event], str, bool]:
+        events = [decode(Event, event) for event in body["events"]]
+        return events, str(body["next"]), bool(body["caught_up"])
 
     return _convert(answer, "events", parse)
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
     """Parse the response to a request for the metadata of an image."""
-    return _convert(answer, path, lambda said: _metadata_of(ImageMetadata, said, path))
+    return _convert(answer, path, functools.partial(decode_listed, ImageMetadata, prefix=path))
 
 
-def _metadata_of(kind: type[T], said: Mapping[str, Any], prefix: str) -> T:
-    listed_path(said["path"], prefix)
-    return decode(kind, said)
+def decode_listed(kind: type[T], item: Mapping[str, Any], *, prefix: str) -> T:
+    """Create a dataclass as `decode` does, from an object whose path must begin with `prefix`."""
+    listed_path(item["path"], prefix)
+    return decode(kind, item)
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:
@@ -263,9 +238,9 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
 
 def announced_sha256(answer: Answer) -> bytes | None:
     """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), or None if there is none."""
-    found = _SHA256.search(answer.headers.get("repr-digest", ""))
+    match = _SHA256.search(answer.headers.get("repr-digest", ""))
     try:
-        return base64.b64decode(found[1], validate=True) if found else None
+        return base64.b64decode(match[1], validate=True) if match else None
     except binascii.Error:
         return None
 
@@ -280,7 +255,7 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
 
 
 def listed_run(entry: Mapping[str, Any], prefix: str) -> RunInfo:
-    """Parse an entry of a listing of runs, whose folder must begin with `prefix`."""
+    """Parse an entry of a listing of runs. The run's folder must begin with `prefix`."""
     run = decode(RunInfo, entry)
     listed_path(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return run
@@ -289,24 +264,22 @@ def listed_run(entry: Mapping[str, Any], prefix: str) -> RunInfo:
 def run_of(answer: Answer, folder: ImagePath) -> PublishedRun:
     """Parse a response that contains a run and its images."""
 
-    def parse(said: Mapping[str, Any]) -> PublishedRun:
-        known = decode(RunInfo, said)
-        if not isinstance(said["images"], list):
+    def parse(body: Mapping[str, Any]) -> PublishedRun:
+        if not isinstance(body["images"], list):
             raise TypeError("images")
-        images = [decode(RunImage, image) for image in said["images"]]
-        for image in images:
-            listed_path(image.path, f"{folder.text}/")
-        return PublishedRun(known.folder, known.state, known.published_at, len(images), images)
+        decode_image = functools.partial(decode_listed, RunImage, prefix=f"{folder.text}/")
+        images = list(map(decode_image, body["images"]))
+        return decode(PublishedRun, {**body, "count": len(images), "images": images})
 
     return _convert(answer, folder.text, parse)
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
     """Parse a JSON response, and return its member `name`."""
-    return _convert(answer, subject, lambda said: said[name])
+    return _convert(answer, subject, lambda body: body[name])
 
 
-def decode(kind: type[T], said: Mapping[str, Any]) -> T:
+def decode(kind: type[T], content: Mapping[str, Any]) -> T:
     """Create an instance of a dataclass from a JSON object with the same field names.
 
     A field that has a default may be missing, because older servers do not send all fields. A
@@ -315,15 +288,22 @@ def decode(kind: type[T], said: Mapping[str, Any]) -> T:
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[T]` hashable
     for name, hint, is_required in _fields_of(table):
-        if is_required or name in said:
-            value = said[name] if kind in _WITH_ANY_TEXT else _check_printable(said[name])
+        if is_required or name in content:
+            value = content[name] if kind in _WITH_ANY_TEXT else _check_printable(content[name])
             is_null = value is None and NoneType in get_args(hint)
             parse = None if is_null else _PARSERS.get(hint)
             values[name] = value if parse is None else parse(value)
     return kind(**values)
 
 
+def _counts(values: Any) -> object:  # noqa: ANN401  (JSON)
+    return [decode(FacetCount, value) for value in values]
+
+
 _PARSERS: Final[Mapping[Any, Callable[[Any], object]]] = {
+    int: operator.index,  # other types raise TypeError
+    Sequence[FacetCount]: _counts,
+    Sequence[FacetCount] | None: _counts,
     datetime: datetime.fromisoformat,
     datetime | None: datetime.fromisoformat,
     Generation | None: generation_of,

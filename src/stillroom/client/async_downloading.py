@@ -68,10 +68,8 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         """See `ImageStore.download_unless_same`."""
         sinks.check_target(file)
         sinks.check_within(file, within)
-        if await in_thread(file.exists):
-            found = await self.stat(path)
-            if await in_thread(is_same, file, found):
-                return DownloadedImage(path, file, skipped=True)
+        if await in_thread(file.exists) and await in_thread(is_same, file, await self.stat(path)):
+            return DownloadedImage(path, file, skipped=True)
         await self.download(path, file, within=within, progress=progress)
         return DownloadedImage(path, file)
 
@@ -146,7 +144,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
     async def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request and follow redirects. Also return the SHA-256 that a redirect has."""
+        """Send a GET request and follow redirects. Also return a redirect's SHA-256, if any."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = await self._sender.send_once(call, attempts)

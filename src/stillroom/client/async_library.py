@@ -14,11 +14,12 @@ import anyio
 from stillroom.client import answers
 from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.retries import Attempts
+from stillroom.client.requests import target_of
 from stillroom.client.sources import named
-from stillroom.client.values import HealingProgress, MediaResource, ResourceChanges, ResourceFilters
+from stillroom.client.values import HealingProgress, ResourceChanges, ResourceFilters
 from stillroom.errors import ResourceNotFound
 from stillroom.paths import StorageKey
+from stillroom.wire.media import MediaResource
 
 _RESOURCES: Final = "/media-resources"
 _PAGE: Final = 250
@@ -35,7 +36,8 @@ class AsyncMediaLibrary:
 
     async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
-        target = _RESOURCES + _query(filters)
+        query = {"limit": _PAGE, **{name: _convert(value) for name, value in filters.items()}}
+        target = target_of(_RESOURCES, query)
         async for item in self._sender.items(
             target, partial(answers.decode, MediaResource), "resource"
         ):
@@ -67,14 +69,8 @@ class AsyncMediaLibrary:
 
     async def delete(self, resource_id: ResourceId, *, now: bool = False) -> None:
         """See `MediaLibrary.delete`."""
-        attempts, target = (Attempts(self._sender.retries), _target(resource_id))
-        target += "?now=true" if now else ""
-        answer = await self._sender.send(Call("DELETE", target), attempts)
-        try:
-            answers.document(answer, str(resource_id))
-        except ResourceNotFound:
-            if not attempts.doubtful:
-                raise
+        call = Call("DELETE", _target(resource_id) + ("?now=true" if now else ""))
+        await self._sender.remove(call, str(resource_id), ResourceNotFound)
 
     async def tags(
         self,
@@ -122,13 +118,7 @@ def _count(answer: Answer) -> int:
     return int(answers.field(answer, "count", "healing"))
 
 
-def _query(filters: ResourceFilters) -> str:
-    pairs = [("limit", str(_PAGE))]
-    for name, value in filters.items():
-        if isinstance(value, datetime):
-            pairs.append((name, value.isoformat()))
-        elif isinstance(value, str | int):
-            pairs.append((name, str(value)))
-        elif isinstance(value, Iterable):
-            pairs += [(name, str(item)) for item in value]
-    return "?" + urlencode(pairs, quote_via=quote)
+def _convert(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, Iterable) and (not isinstance(value, str)) else value

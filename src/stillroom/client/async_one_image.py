@@ -14,9 +14,10 @@ from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Answer, Call
 from stillroom.client.retries import Attempts, Retries
 from stillroom.client.sources import named
-from stillroom.client.values import ImageInfo, ImageMetadata, Lifetime, Picture, SavedImage
+from stillroom.client.values import Lifetime, Picture
 from stillroom.errors import ImageNotFound, InvalidParameter
 from stillroom.paths import ImagePath
+from stillroom.wire.images import ImageInfo, ImageMetadata, SavedImage
 
 _SIGNED_URLS: Final = "/storage/signed-urls"
 
@@ -36,12 +37,8 @@ class AsyncOneImageCalls:
     ) -> None:
         """See `ImageStore`. Pass `httpx.ASGITransport(app)` to use an app in this process."""
         connection = Connection.to(url, token)
-        retries = Retries(
-            deadline_s=deadline_s,
-            timeout_s=timeout_s,
-            connect_deadline_s=connect_deadline_s,
-            server=connection.root.removesuffix("/api/v1"),
-        )
+        server = connection.root.removesuffix("/api/v1")
+        retries = Retries(deadline_s, timeout_s, connect_deadline_s, server=server)
         self._sender = AsyncRetryingSender(
             connection.root, retries, AsyncSender(connection, transport)
         )
@@ -91,9 +88,9 @@ class AsyncOneImageCalls:
         """See `ImageStore.move`."""
         if named(source) == named(target):
             raise InvalidParameter(f"{source}: source and target are the same", at=("target",))
-        found = await self.stat(source)
+        stored = await self.stat(source)
         image = await self.copy(source, target)
-        await self.delete(source, if_match=found.etag, purge=True)
+        await self.delete(source, if_match=stored.etag, purge=True)
         return image
 
     async def signed_url(

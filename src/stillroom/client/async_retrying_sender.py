@@ -9,9 +9,9 @@ import anyio
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.requests import json_call
+from stillroom.client.requests import json_call, target_of
 from stillroom.client.retries import Attempts, Retries
-from stillroom.errors import InvalidPath
+from stillroom.errors import InvalidPath, StillroomError
 
 T = TypeVar("T")
 
@@ -59,6 +59,16 @@ class AsyncRetryingSender:
         call = Call(method, target) if content is None else json_call(method, target, content)
         return await self.send(call)
 
+    async def remove(self, call: Call, subject: str, missing: type[StillroomError]) -> None:
+        """See `RetryingSender.remove`."""
+        attempts = Attempts(self.retries)
+        answer = await self.send(call, attempts)
+        try:
+            answers.document(answer, subject)
+        except missing:
+            if not attempts.doubtful:
+                raise
+
     async def items(
         self, target: str, parse: Callable[[Any], T], kind: str, subject: str = "listing"
     ) -> AsyncIterator[T]:
@@ -73,3 +83,21 @@ class AsyncRetryingSender:
                 raise UnexpectedAnswer(f"the server returned an invalid {kind}: {error}") from error
             for item in items:
                 yield item
+
+    async def cursor_items(
+        self,
+        path: str,
+        query: Mapping[str, object],
+        parse: Callable[[Any], T],
+        subject: str,
+        limit: int | None = None,
+    ) -> AsyncIterator[T]:
+        """See `RetryingSender.cursor_items`."""
+        cursor: str | None = ""
+        left = limit
+        while cursor is not None and left != 0:
+            target = target_of(path, {**query, "cursor": cursor or None})
+            page, cursor = answers.page(await self.request("GET", target), subject, parse)
+            for item in page[:left]:
+                yield item
+            left = None if left is None else max(left - len(page), 0)

@@ -8,7 +8,9 @@ from stillroom.client import answers
 from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.requests import RUNS
 from stillroom.client.sources import Source, named
-from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions
+from stillroom.client.values import SaveOptions
+from stillroom.wire.images import SavedImage
+from stillroom.wire.runs import DeletedRun, PublishedRun
 
 
 class AsyncRun:

@@ -13,9 +13,10 @@ from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
 from stillroom.client.tasks import entered_in_thread
-from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SavedImage, SaveOptions
+from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SaveOptions
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import ImagePath
+from stillroom.wire.images import SavedImage
 from stillroom.wire.uploads import UploadGrant
 
 
@@ -115,20 +116,13 @@ class AsyncSaveCalls(AsyncOneImageCalls):
             opened(source, name, generation, encoding, ai_generated=ai_generated)
         ) as upload:
             head = await self._head(name)
-            found = None if answers.is_missing(head) else answers.info_of_head(head, path)
-            if found is None or found.sha256 != upload.sha256.hex():
+            stored = None if answers.is_missing(head) else answers.info_of_head(head, path)
+            if stored is None or stored.sha256 != upload.sha256.hex():
                 return answers.parsed(
                     await self._save(name, upload, {}, progress), path, SavedImage
                 )
-        return SavedImage(
-            path=path,
-            url=self._sender.root + requests.image_target(name),
-            size=found.size,
-            content_type=found.content_type,
-            sha256=found.sha256,
-            etag=found.etag,
-            skipped=True,
-        )
+        url, kind = (self._sender.root + requests.image_target(name), stored.content_type)
+        return SavedImage(path, url, stored.size, kind, stored.sha256, stored.etag, skipped=True)
 
     async def _save(
         self,

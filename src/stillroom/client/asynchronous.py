@@ -18,7 +18,6 @@ from stillroom.client.async_saving import AsyncSaveCalls
 from stillroom.client.errors import FAILED
 from stillroom.client.events import events_target, pause_after, wait_of
 from stillroom.client.exchange import Call
-from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.tasks import (
     Workers,
@@ -26,24 +25,20 @@ from stillroom.client.tasks import (
 )
 from stillroom.client.values import (
     DownloadedImage,
-    Event,
-    Facets,
-    Folder,
-    FoundImage,
-    ImageInfo,
     Lifetime,
-    MediaResource,
     OnProgress,
     Outcome,
-    PublishedRun,
-    RunInfo,
     RunSort,
     RunState,
-    SavedImage,
     SearchFilters,
-    TrashedImage,
 )
 from stillroom.errors import ImageNotFound, TrashNotFound
+from stillroom.wire.events import Event
+from stillroom.wire.facets import Facets
+from stillroom.wire.images import Folder, FoundImage, ImageInfo, SavedImage
+from stillroom.wire.media import MediaResource
+from stillroom.wire.runs import PublishedRun, RunInfo
+from stillroom.wire.trash import TrashedImage
 
 
 class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
@@ -82,32 +77,29 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> AsyncIterator[FoundImage]:
         """See `ImageStore.search`."""
-        query, prefix = (requests.search_query(q, filters, limit), filters.get("prefix", ""))
-        cursor: str | None = ""
-        left = limit
-        while cursor is not None and left != 0:
-            target = requests.target_of("/storage/search", {**query, "cursor": cursor or None})
-            found, cursor = answers.found(await self._sender.request("GET", target), prefix)
-            for item in found[:left]:
-                yield item
-            left = None if left is None else max(left - len(found), 0)
+        query = requests.search_query(q, filters, limit)
+        parse = partial(answers.decode_listed, FoundImage, prefix=filters.get("prefix", ""))
+        async for item in self._sender.cursor_items(
+            "/storage/search", query, parse, "search", limit
+        ):
+            yield item
 
     async def facets(self, q: str = "", **filters: Unpack[SearchFilters]) -> Facets:
         """See `ImageStore.facets`."""
         query = requests.search_query(q, filters, None)
         target = requests.target_of("/storage/search/facets", {**query, "limit": None})
-        return answers.facets(await self._sender.request("GET", target))
+        return answers.parsed(await self._sender.request("GET", target), "facets", Facets)
 
     async def events(
         self, after: str = "", *, types: Iterable[str] = (), prefix: str = "", follow: bool = True
     ) -> AsyncIterator[Event]:
         """See `ImageStore.events`."""
         retries = self._sender.retries
-        wait_s, wanted = (wait_of(retries) if follow else 0, tuple(types))
+        wait_s, type_names = (wait_of(retries) if follow else 0, tuple(types))
         is_last = False
         while follow or not is_last:
             began = retries.clock()
-            target = events_target(after, wanted, prefix, wait_s)
+            target = events_target(after, type_names, prefix, wait_s)
             page, after, is_last = answers.events(await self._sender.request("GET", target))
             for item in page:
                 yield item
@@ -190,13 +182,10 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
 
     async def trash(self, prefix: str = "") -> AsyncIterator[TrashedImage]:
         """See `ImageStore.trash`."""
-        query: dict[str, str] | None = {"prefix": prefix}
-        while query is not None:
-            answer = await self._sender.request("GET", requests.target_of(requests.TRASH, query))
-            page, cursor = answers.trash(answer)
-            for item in page:
-                yield item
-            query = None if cursor is None else {"prefix": prefix, "cursor": cursor}
+        parse = partial(answers.decode, TrashedImage)
+        query = {"prefix": prefix}
+        async for item in self._sender.cursor_items(requests.TRASH, query, parse, "trash"):
+            yield item
 
     async def undelete(self, path: str) -> None:
         """See `ImageStore.undelete`."""
@@ -210,15 +199,8 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         await self._end(deleted, "DELETE", "")
 
     async def _end(self, deleted: TrashedImage, method: str, suffix: str) -> None:
-        attempts = Attempts(self._sender.retries)
-        quoted = quote(deleted.id, safe="")
-        target = f"{requests.TRASH}/{quoted}{suffix}"
-        answer = await self._sender.send(Call(method, target), attempts)
-        try:
-            answers.document(answer, deleted.path)
-        except TrashNotFound:
-            if not attempts.doubtful:
-                raise
+        target = f"{requests.TRASH}/" + quote(deleted.id, safe="") + suffix
+        await self._sender.remove(Call(method, target), deleted.path, TrashNotFound)
 
     def run(self, folder: str, *, expected: int | None = None) -> AsyncRun:
         """See `ImageStore.run`; use the result with `async with`."""

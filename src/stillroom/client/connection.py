@@ -48,9 +48,8 @@ class Connection:
             raise ConfigurationError(
                 "the URL contains a user name: remove it, and use STILLROOM_TOKEN instead"
             )
-        return cls(
-            f"{_API.sub('', url)}/api/v1", token or os.environ.get("STILLROOM_TOKEN") or None
-        )
+        token = token or os.environ.get("STILLROOM_TOKEN") or None
+        return cls(f"{_API.sub('', url)}/api/v1", token)
 
     def url(self, call: Call) -> str:
         """Return the complete URL of a request."""

@@ -35,12 +35,9 @@ class DownloadCalls(OneImageCalls):
     def read(
         self, path: str, *, progress: OnProgress | None = None, **picture: Unpack[Picture]
     ) -> bytes:
-        """Return the bytes of an image or, for example with `width=256`, of a thumbnail.
+        """Return the bytes of an image or, with options of `Picture`, of a thumbnail.
 
-        Args:
-            path: Path of the image.
-            progress: Function that is called after each chunk.
-            picture: Thumbnail options; see `Picture`.
+        `progress` is called after each chunk.
         """
         with spool() as file:
             self._download(path, file, progress, f"?{urlencode(picture)}" if picture else "")
@@ -58,13 +55,8 @@ class DownloadCalls(OneImageCalls):
         """Download an image to a file, to a folder (under its own name) or to an open binary file.
 
         The file is written atomically, and missing parent folders are created. An interrupted
-        download is resumed. The SHA-256 is verified if the server has recorded it.
-
-        Args:
-            path: Path of the image.
-            target: Path of the file or folder, or an open binary file.
-            within: Folder in which the file must be (else `PermissionError`); None allows any file.
-            progress: Function that is called after each chunk.
+        download is resumed. The SHA-256 is verified if the server has recorded it. `progress` is
+        called after each chunk. Raise `PermissionError` if the file is not in the folder `within`.
         """
         sinks.check_target(target)
         if not isinstance(target, Path):
@@ -84,10 +76,8 @@ class DownloadCalls(OneImageCalls):
         """Download an image as `download` does, unless `file` already has identical bytes."""
         sinks.check_target(file)
         sinks.check_within(file, within)
-        if file.exists():
-            found = self.stat(path)
-            if is_same(file, found):
-                return DownloadedImage(path, file, skipped=True)
+        if file.exists() and is_same(file, self.stat(path)):
+            return DownloadedImage(path, file, skipped=True)
         self.download(path, file, within=within, progress=progress)
         return DownloadedImage(path, file)
 
@@ -100,10 +90,9 @@ class DownloadCalls(OneImageCalls):
     ) -> IO[bytes]:
         """Download a ZIP of many images. Return a seekable file, which the caller must close.
 
-        Args:
-            images: A path prefix such as `cats/`, or up to 1,000 paths.
-            sidecars: With `captions`, each image with a prompt gets a text file with that prompt.
-            progress: Function that is called after each chunk. The total is unknown.
+        `images` is a path prefix such as `cats/`, or up to 1,000 paths. With the value `captions`
+        of `sidecars`, the ZIP also contains a text file with the prompt of each image. `progress`
+        is called after each chunk, with an unknown total.
         """
         with filled_spool() as file:
             self.download_archive(images, file, sidecars=sidecars, progress=progress)
@@ -169,7 +158,7 @@ class DownloadCalls(OneImageCalls):
     def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request and follow redirects. Also return the SHA-256 that a redirect has."""
+        """Send a GET request and follow redirects. Also return a redirect's SHA-256, if any."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = self._sender.send_once(call, attempts)

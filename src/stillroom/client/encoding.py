@@ -46,8 +46,6 @@ class Encoding(TypedDict, total=False):
         pnginfo: Texts for a PNG: a `PIL.PngImagePlugin.PngInfo` or a dict.
         quality: Quality from 1 to 100.
         lossless: True for a lossless WebP.
-        icc_profile: Color profile.
-        exif: EXIF block.
         keep_info: True to copy EXIF, XMP and (to a PNG) all texts from `image.info`, and False to
             copy nothing. By default, only generation parameters are copied.
     """
@@ -61,10 +59,10 @@ class Encoding(TypedDict, total=False):
 
 
 _OVERSHOT: Final = 2.0
-"""Highest float that is accepted. Output of models may exceed white (1.0), but less than this."""
+"""Highest float that is accepted. Models may exceed white (1.0), but rarely exceed this."""
 
 _UNDERSHOT: Final = -0.05
-"""Lowest float that is accepted. Output of models may fall below black (0.0), but less far."""
+"""Lowest float that is accepted. Models may go below black (0.0), but rarely below this."""
 
 _GENERATION_TEXTS: Final = {
     *("parameters", "prompt", "workflow", "fooocus_scheme", "generation_data", own.KEY),
@@ -80,29 +78,27 @@ _TAKEN: Final = {
 }
 _OPTIONS: Final = {"keep_info"}.union(*_TAKEN.values())
 _XMP: Final = "XML:com.adobe.xmp"
-_WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
-"""Options that are ignored for a format, as in Pillow. A PNG is always lossless."""
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
-    """Encode an image in the format of the path's suffix, else of the image, else as PNG."""
+    """Encode an image in the format of the path's suffix. Default: the image's format, or PNG."""
     from PIL import Image
 
     suffix = Path(path.text).suffix.lower()
     kind = Image.registered_extensions().get(suffix) if suffix else image.format or "PNG"
     if kind is None or kind not in Image.SAVE:
         raise UnsupportedMedia(f"Pillow cannot write {suffix or kind}: use .png, .webp or .jpg")
-    given = _save_arguments(image, kind, options)
+    arguments = _save_arguments(image, kind, options)
     file = io.BytesIO()
     try:
-        image.save(file, format=kind, **given)
+        image.save(file, format=kind, **arguments)
     except (OSError, ValueError) as error:
         if kind == "JPEG" and image.mode != "RGB":
             raise UnsupportedMedia(
                 f"JPEG cannot store the mode {image.mode}: pass image.convert('RGB'), or use .png "
                 "or .webp"
             ) from error
-        quality = given.get("quality")
+        quality = arguments.get("quality")
         if isinstance(quality, int) and not 0 <= quality <= 100:
             raise UnsupportedMedia(f"quality is {quality}: use 0 to 100") from error
         raise UnsupportedMedia(f"the image cannot be written as {kind}: {error}") from error
@@ -152,28 +148,28 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
         raise TypeError("NumPy is needed to scale floats: pip install numpy") from None
     if hasattr(array, "detach"):  # a tensor
         array = array.detach().cpu().float().numpy()
-    found = np.asarray(array)
-    if found.dtype.kind != "f":
+    floats = np.asarray(array)
+    if floats.dtype.kind != "f":
         raise UnsupportedMedia(
-            f"the array has the type {found.dtype} instead of a float type: save it without "
+            f"the array has the type {floats.dtype} instead of a float type: save it without "
             "from_float"
         )
-    if found.ndim == 4 and found.shape[0] == 1:
-        found = found[0]
-    if found.ndim == 4:
+    if floats.ndim == 4 and floats.shape[0] == 1:
+        floats = floats[0]
+    if floats.ndim == 4:
         raise UnsupportedMedia(
-            f"an array of shape {found.shape} contains {found.shape[0]} images: save them one "
+            f"an array of shape {floats.shape} contains {floats.shape[0]} images: save them one "
             "by one, in a loop such as `for number, image in enumerate(batch)`"
         )
-    if found.ndim == 3 and found.shape[-1] not in (1, 3, 4) and found.shape[0] in (1, 3, 4):
-        found = np.moveaxis(found, 0, -1)
-    if found.ndim == 3 and found.shape[-1] == 1:
-        found = found[..., 0]
-    if not np.isfinite(found).all():
+    if floats.ndim == 3 and floats.shape[-1] not in (1, 3, 4) and floats.shape[0] in (1, 3, 4):
+        floats = np.moveaxis(floats, 0, -1)
+    if floats.ndim == 3 and floats.shape[-1] == 1:
+        floats = floats[..., 0]
+    if not np.isfinite(floats).all():
         raise UnsupportedMedia("the array contains NaN or infinity: check the output of the model")
-    if found.size:
-        _check_range(float(found.min()), float(found.max()))
-    return np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8))
+    if floats.size:
+        _check_range(float(floats.min()), float(floats.max()))
+    return np.ascontiguousarray((floats.clip(0, 1) * 255).round().astype(np.uint8))
 
 
 def _check_range(lowest: float, highest: float) -> None:
@@ -189,25 +185,26 @@ def _check_range(lowest: float, highest: float) -> None:
 
 
 def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if unknown := sorted(options.keys() - _OPTIONS):
         raise UnsupportedMedia(f"unknown option {unknown[0]}: use {', '.join(sorted(_OPTIONS))}")
     if options.get("keep_info"):
-        given = _collect_info(image, kind)
+        arguments = _collect_info(image, kind)
     elif options.get("keep_info") is None and kind == "PNG":
-        given = {"pnginfo": _generation_texts(image) or None}
-    given |= options
-    omitted = {"keep_info"} | _WITHOUT_MEANING.get(kind, set())
-    omitted |= {"lossless"} if given.get("lossless") is False else set()
-    given = {name: given[name] for name in given.keys() - omitted if given[name] is not None}
-    if refused := sorted(given.keys() - _TAKEN.get(kind, set())):
+        arguments = {"pnginfo": _generation_texts(image) or None}
+    arguments |= options
+    omitted = {"keep_info"} | ({"lossless"} if arguments.get("lossless") is False else set())
+    omitted |= {"quality", "lossless"} if kind == "PNG" else set()  # always lossless, as in Pillow
+    omitted |= {name for name, value in arguments.items() if value is None}
+    arguments = {name: arguments[name] for name in arguments.keys() - omitted}
+    if refused := sorted(arguments.keys() - _TAKEN.get(kind, set())):
         raise UnsupportedMedia(
             f"{kind} images do not support {' or '.join(refused)}: omit the option, or use a path "
             f"that ends with {'.png' if 'pnginfo' in refused else '.webp'}"
         )
-    if isinstance(given.get("pnginfo"), dict):
-        given["pnginfo"] = _texts(given["pnginfo"])
-    return given
+    if isinstance(arguments.get("pnginfo"), dict):
+        arguments["pnginfo"] = _texts(arguments["pnginfo"])
+    return arguments
 
 
 def _collect_info(image: PillowImage, kind: str) -> dict[str, Any]:
@@ -231,24 +228,19 @@ def _generation_texts(image: PillowImage) -> dict[str, str]:
 
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
     """Embed the generation parameters from PNG texts in an image, if its format supports them."""
-    found = None
     with contextlib.suppress(TooMuchWork):
-        found = interpret(texts, WorkBudget()).generation
-    for facts in (found, found and replace(found, raw=None)):  # `raw` may be too large for a JPEG
-        if facts is not None:
-            with contextlib.suppress(InvalidParameter, UnsupportedMedia):
-                return with_generation(data, facts)
+        if (generation := interpret(texts, WorkBudget()).generation) is not None:
+            for facts in (generation, replace(generation, raw=None)):  # too large for some JPEGs
+                with contextlib.suppress(InvalidParameter, UnsupportedMedia):
+                    return with_generation(data, facts)
     return data
 
 
 def _texts(texts: dict[str, Any]) -> Any:  # noqa: ANN401  (Pillow's `PngInfo`)
     from PIL.PngImagePlugin import PngInfo
 
-    found = PngInfo()
-    for name, value in texts.items():
-        text = str(value)
-        if text.isascii() and name not in (_XMP, own.KEY):
-            found.add_text(name, text)
-        else:
-            found.add_itxt(name, text)
-    return found
+    info = PngInfo()
+    for name, text in texts.items():
+        is_plain = str(text).isascii() and name not in (_XMP, own.KEY)
+        (info.add_text if is_plain else info.add_itxt)(name, str(text))
+    return info

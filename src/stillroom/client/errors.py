@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stillroom.client.values import Outcome
 
 FAILED: Final = (StillroomError, OSError)
-"""Exceptions that fail a single image of a bulk operation. Any other exception stops it."""
+"""Exceptions that fail a single image of a bulk operation. Other exceptions stop the operation."""
 
 
 class ServerUnreachable(BackendUnavailable, code="unreachable"):

@@ -15,7 +15,7 @@ _LEAST_S: Final = 1.0
 
 
 def wait_of(retries: Retries) -> int:
-    """Return how many seconds the server may wait for an event. The client must not time out."""
+    """Return how many seconds the server may wait for an event: less than the client's timeout."""
     return int(min(_WAIT_S, retries.timeout_s / 2, retries.deadline_s / 2))
 
 

@@ -10,7 +10,7 @@ from stillroom.client.values import OnProgress, Progress
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Body of a request: an image, with the multipart form's bytes before and after it, if any."""
+    """Body of a request: an image and, in a multipart form, the bytes before and after it."""
 
     head: bytes
     upload: ImagePayload

@@ -90,8 +90,8 @@ class _Deadline:
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
-        for one in self._sockets:
-            one.close()
+        for watched in self._sockets:
+            watched.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
         """Handle a trace event of httpcore (https://www.encode.io/httpcore/extensions/#trace)."""
@@ -103,9 +103,9 @@ class _Deadline:
 
     def _end(self) -> None:
         self.is_over = True
-        for one in tuple(self._sockets):
+        for watched in tuple(self._sockets):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                watched.shutdown(socket.SHUT_RDWR)
 
 
 def _parsed(url: str) -> httpx.URL:
@@ -144,8 +144,8 @@ def _answer(
 def _public_address(url: httpx.URL) -> str:
     """Resolve the host of a URL. Raise `InvalidParameter` if any of its addresses is not public."""
     port = url.port or (443 if url.scheme == "https" else 80)
-    found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
-    addresses = [str(one[4][0]) for one in found]
+    resolved = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in resolved]
     parsed = (ipaddress.ip_address(address.partition("%")[0]) for address in addresses)
     if not all(map(_is_public, parsed)):
         raise InvalidParameter(

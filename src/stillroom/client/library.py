@@ -11,12 +11,13 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.retries import Attempts
+from stillroom.client.requests import target_of
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sources import named
-from stillroom.client.values import HealingProgress, MediaResource, ResourceChanges, ResourceFilters
+from stillroom.client.values import HealingProgress, ResourceChanges, ResourceFilters
 from stillroom.errors import ResourceNotFound
 from stillroom.paths import StorageKey
+from stillroom.wire.media import MediaResource
 
 _RESOURCES: Final = "/media-resources"
 _PAGE: Final = 250
@@ -34,18 +35,15 @@ class MediaLibrary:
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
         """Iterate over the resources that match all filters, newest first."""
-        target = _RESOURCES + _query(filters)
+        query = {"limit": _PAGE, **{name: _convert(value) for name, value in filters.items()}}
+        target = target_of(_RESOURCES, query)
         yield from self._sender.items(target, partial(answers.decode, MediaResource), "resource")
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        """Add an image to the library.
+        """Add the image at `path` to the library, or return the resource with identical bytes.
 
-        If the library already has identical bytes, return their resource.
-
-        Args:
-            path: Path of the image, as for `save` (not the storage key, which has `compute/`).
-            relocate: If True, copy the bytes into the library, and delete the image later. If
-                False, the resource refers to the image at `path`, and nothing is copied.
+        With `relocate`, the bytes are copied into the library, and the image is deleted later.
+        Otherwise, the resource refers to the image, and nothing is copied.
         """
         key = StorageKey.of_image(named(path)).text
         content = {"storage_key": key, "relocate": relocate}
@@ -75,17 +73,11 @@ class MediaLibrary:
     def delete(self, resource_id: ResourceId, *, now: bool = False) -> None:
         """Delete a resource now, and its bytes after the grace period.
 
-        With `now`, the bytes are deleted at once, also those of a deleted resource. Raise
+        With `now`, the bytes are deleted at once, even after an earlier deletion. Raise
         `ResourceNotFound` or, if the resource is protected, `ResourceProtected`.
         """
-        attempts, target = Attempts(self._sender.retries), _target(resource_id)
-        target += "?now=true" if now else ""
-        answer = self._sender.send(Call("DELETE", target), attempts)
-        try:
-            answers.document(answer, str(resource_id))
-        except ResourceNotFound:
-            if not attempts.doubtful:  # otherwise an earlier attempt may have deleted it
-                raise
+        call = Call("DELETE", _target(resource_id) + ("?now=true" if now else ""))
+        self._sender.remove(call, str(resource_id), ResourceNotFound)
 
     def tags(
         self,
@@ -118,13 +110,9 @@ class MediaLibrary:
     ) -> int:
         """Make the server compute missing fields of resources, such as the dominant color.
 
-        The server computes them in a periodic background job. The result is the number of resources
-        that have missing fields at the beginning.
-
-        Args:
-            ids: Up to 1,000 resource IDs, or None for all resources.
-            progress: Function that is called once a second until no field is missing. If it is
-                None, the method returns immediately.
+        `ids` has up to 1,000 resource IDs; None means all resources. The server computes the fields
+        in a background job. `progress` is called once a second until no field is missing. Without
+        `progress`, return immediately. Return the number of resources that had missing fields.
         """
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
         total = waiting = _count(self._sender.request("POST", f"{_RESOURCES}/heal", content))
@@ -145,13 +133,7 @@ def _count(answer: Answer) -> int:
     return int(answers.field(answer, "count", "healing"))
 
 
-def _query(filters: ResourceFilters) -> str:
-    pairs = [("limit", str(_PAGE))]
-    for name, value in filters.items():
-        if isinstance(value, datetime):
-            pairs.append((name, value.isoformat()))
-        elif isinstance(value, str | int):
-            pairs.append((name, str(value)))
-        elif isinstance(value, Iterable):
-            pairs += [(name, str(item)) for item in value]
-    return "?" + urlencode(pairs, quote_via=quote)
+def _convert(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value

@@ -13,9 +13,10 @@ from stillroom.client.retries import Attempts, Retries
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sender import Sender
 from stillroom.client.sources import named
-from stillroom.client.values import ImageInfo, ImageMetadata, Lifetime, Picture, SavedImage
+from stillroom.client.values import Lifetime, Picture
 from stillroom.errors import ImageNotFound, InvalidParameter
 from stillroom.paths import ImagePath
+from stillroom.wire.images import ImageInfo, ImageMetadata, SavedImage
 
 _SIGNED_URLS: Final = "/storage/signed-urls"
 
@@ -46,12 +47,8 @@ class OneImageCalls:
             transport: httpx transport to use instead of the network, for tests and unusual proxies.
         """
         connection = Connection.to(url, token)
-        retries = Retries(
-            deadline_s=deadline_s,
-            timeout_s=timeout_s,
-            connect_deadline_s=connect_deadline_s,
-            server=connection.root.removesuffix("/api/v1"),
-        )
+        server = connection.root.removesuffix("/api/v1")
+        retries = Retries(deadline_s, timeout_s, connect_deadline_s, server=server)
         self._sender = RetryingSender(connection.root, retries, Sender(connection, transport))
 
     def exists(self, path: str) -> bool:
@@ -81,14 +78,11 @@ class OneImageCalls:
         missing_ok: bool = False,
         purge: bool = False,
     ) -> None:
-        """Delete an image. If the server has a trash, `undelete` can restore the image.
+        """Delete an image. With `if_match`, delete it only if it has this etag.
 
-        Args:
-            path: Path of the image.
-            if_match: Delete the image only if it has this etag.
-            missing_ok: If True, a missing image is not an error. Otherwise, `ImageNotFound` is
-                raised, unless an earlier attempt of this call may have deleted the image.
-            purge: If True, the image is deleted for good.
+        If the server has a trash, `undelete` can restore the image, unless `purge` is True. Raise
+        `ImageNotFound` if the image is missing, unless `missing_ok` is True or an earlier attempt
+        of this call may have deleted it.
         """
         attempts = Attempts(self._sender.retries)
         target = requests.image_target(named(path)) + ("?purge=true" if purge else "")
@@ -106,15 +100,14 @@ class OneImageCalls:
     def move(self, source: str, target: str) -> SavedImage:
         """Copy an image to another path on the server, then delete the source.
 
-        Raises:
-            PreconditionFailed: The source was replaced during the move, so it was not deleted. The
-                copy contains either the old or the new image.
+        Raise `PreconditionFailed` if the source was replaced during the move. Then the source is
+        not deleted, and the copy contains either the old or the new image.
         """
         if named(source) == named(target):
             raise InvalidParameter(f"{source}: source and target are the same", at=("target",))
-        found = self.stat(source)
+        stored = self.stat(source)
         image = self.copy(source, target)
-        self.delete(source, if_match=found.etag, purge=True)
+        self.delete(source, if_match=stored.etag, purge=True)
         return image
 
     def signed_url(
@@ -126,15 +119,15 @@ class OneImageCalls:
         expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> str:
-        """Return a URL with which an image, its thumbnail or a ZIP file needs no token.
+        """Return a signed URL, which reads an image, a thumbnail or a ZIP file without a token.
 
         Args:
             path: Path of the image. Otherwise, pass `archive` or `run`.
-            archive: Prefix or paths of the images in a ZIP file, as for `archive`. Paths may have
-                4 KiB together. The ZIP file contains what exists when the URL is opened.
-            run: Folder of a published run. The ZIP file contains what its manifest names.
+            archive: Prefix or paths of the images in a ZIP file. The paths may have 4 KiB together.
+                The ZIP file contains the images that exist when the URL is opened.
+            run: Folder of a published run. The ZIP file contains the images in its manifest.
             expires_in: Lifetime of the URL, at most seven days; see `save`.
-            picture: See `read`.
+            picture: Thumbnail options; see `Picture`.
         """
         if [path, archive, run].count(None) != 2 or (picture and path is None):
             raise TypeError("pass either a path, or archive=, or run=")

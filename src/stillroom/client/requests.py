@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,7 @@ from stillroom.client.sources import ImagePayload, named
 from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.wire.uploads import UploadGrant
 
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ TRASH: Final = "/storage/trash"
 _ARCHIVE: Final = "/storage/archive"
 
 _ENTRIES_A_PAGE: Final = 250
-"""Page size of listings with properties. With a bucket, each image costs the server a request."""
+"""Page size of listings with properties. A server with a bucket sends one request per image."""
 
 _FOUND_A_PAGE: Final = 100
 _RUNS_BY_TIME: Final = 10_000
@@ -47,12 +49,9 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
-    """Insert a number into a file name, such as `fox-7.png` for `fox.png`."""
-    folder, slash, name = path.text.rpartition("/")
-    stem, dot, suffix = name.rpartition(".")
-    if not stem:
-        stem, dot, suffix = name, "", ""
-    return ImagePath.parse(f"{folder}{slash}{stem}-{number}{dot}{suffix}")
+    """Insert a number into the file name of a path: `fox-7.png` for `fox.png` and 7."""
+    name = PurePosixPath(path.text)
+    return ImagePath.parse(str(name.with_stem(f"{name.stem}-{number}")))
 
 
 def condition(if_match: str | None = None, if_none_match: str | None = None) -> dict[str, str]:
@@ -104,22 +103,22 @@ def runs_target(prefix: str, state: values.RunState | None, sort: values.RunSort
 
 
 def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> dict[str, object]:
-    """Return the query parameters for the first page of a search. Later ones need `cursor`."""
+    """Return the query parameters for the first page of a search. Later pages need `cursor`."""
     ImagePrefix.parse(filters.get("prefix", ""))
     page_size = min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)
-    given: dict[str, object] = {"q": q, "limit": page_size}
+    query: dict[str, object] = {"q": q, "limit": page_size}
     for name, value in filters.items():
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 raise InvalidParameter(
                     f"{name}: the datetime has no time zone: set its tzinfo", at=(name,)
                 )
-            given[name] = value.astimezone(UTC).isoformat()
+            query[name] = value.astimezone(UTC).isoformat()
         elif isinstance(value, Iterable) and not isinstance(value, str):
-            given[name] = [str(one) for one in value]
+            query[name] = [str(item) for item in value]
         else:
-            given[name] = str(value)
-    return {name: text for name, text in given.items() if text}
+            query[name] = str(value)
+    return {name: text for name, text in query.items() if text}
 
 
 def json_call(method: str, target: str, content: Mapping[str, object]) -> Call:
@@ -162,7 +161,7 @@ def grant_call(path: str, size: int, terms: values.GrantTerms) -> Call:
 
 def direct_call(
     path: str,
-    grant: values.UploadGrant,
+    grant: UploadGrant,
     upload: ImagePayload,
     progress: values.OnProgress | None,
     root: str,

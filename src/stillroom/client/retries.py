@@ -42,7 +42,7 @@ class Attempts:
     """
 
     def __init__(self, retries: Retries, archive: str = "") -> None:
-        """Start the deadline. `archive` is the name of the archive to download, if it is one."""
+        """Start the deadline. If the operation downloads an archive, `archive` is the name."""
         self._archive, self._breaks = archive, 0
         self._retries = retries
         self._server = retries.server
@@ -55,7 +55,7 @@ class Attempts:
         self._failed = 0
 
     def prepared(self, call: Call) -> Call:
-        """Copy a request, with a timeout that ends at the deadline at the latest."""
+        """Return a copy of a request, with a timeout that ends at the deadline or earlier."""
         parts, self._server = urlsplit(call.target), self._retries.server
         if call.elsewhere and parts.hostname:
             self._server = f"{parts.scheme}://{parts.hostname}"

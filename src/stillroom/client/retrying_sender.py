@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure
-from stillroom.client.requests import json_call
+from stillroom.client.requests import json_call, target_of
 from stillroom.client.retries import Attempts, Retries
-from stillroom.errors import InvalidPath
+from stillroom.errors import InvalidPath, StillroomError
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class RetryingSender:
         self._sender = sender
 
     def send(self, call: Call, attempts: Attempts | None = None) -> Answer:
-        """Send a request, with retries, and return the response, which may be an error response."""
+        """Send a request, with retries. Return the response, even if it is an error response."""
         attempts = attempts or Attempts(self.retries)
         while True:
             outcome = self.send_once(call, attempts)
@@ -57,10 +57,23 @@ class RetryingSender:
         call = Call(method, target) if content is None else json_call(method, target, content)
         return self.send(call)
 
+    def remove(self, call: Call, subject: str, missing: type[StillroomError]) -> None:
+        """Send a request that removes something, and raise an exception unless it succeeded.
+
+        An error of the type `missing` is ignored if an earlier attempt may have succeeded.
+        """
+        attempts = Attempts(self.retries)
+        answer = self.send(call, attempts)
+        try:
+            answers.document(answer, subject)
+        except missing:
+            if not attempts.doubtful:
+                raise
+
     def items(
         self, target: str, parse: Callable[[Any], T], kind: str, subject: str = "listing"
     ) -> Iterator[T]:
-        """Yield the parsed items of a listing. Pages are requested as needed, first `target`.
+        """Yield the parsed items of a listing. `target` is the first page; others load on demand.
 
         `kind` and `subject` are used in error messages.
         """
@@ -73,3 +86,23 @@ class RetryingSender:
             except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
                 raise UnexpectedAnswer(f"the server returned an invalid {kind}: {error}") from error
             yield from items
+
+    def cursor_items(
+        self,
+        path: str,
+        query: Mapping[str, object],
+        parse: Callable[[Any], T],
+        subject: str,
+        limit: int | None = None,
+    ) -> Iterator[T]:
+        """Yield at most `limit` parsed items of a listing whose pages are linked by cursors.
+
+        `path` and `query` are the target of the first page. `subject` is used in error messages.
+        """
+        cursor: str | None = ""
+        left = limit
+        while cursor is not None and left != 0:
+            target = target_of(path, {**query, "cursor": cursor or None})
+            page, cursor = answers.page(self.request("GET", target), subject, parse)
+            yield from page[:left]
+            left = None if left is None else max(left - len(page), 0)

@@ -7,7 +7,9 @@ from stillroom.client import answers
 from stillroom.client.requests import RUNS
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sources import Source, named
-from stillroom.client.values import DeletedRun, PublishedRun, SavedImage, SaveOptions
+from stillroom.client.values import SaveOptions
+from stillroom.wire.images import SavedImage
+from stillroom.wire.runs import DeletedRun, PublishedRun
 
 
 class Run:
@@ -49,13 +51,9 @@ class Run:
     def publish(self, expected: int | None = None) -> PublishedRun:
         """Publish the run: write its manifest, the final list of its images.
 
-        Args:
-            expected: Required number of images. Default: the value passed to `ImageStore.run`, or
-                the number of images saved by this object.
-
-        Raises:
-            RunConflict: The number of images is not `expected`, or the run was already published
-                with different images.
+        `expected` is the required number of images. Default: the value passed to `ImageStore.run`,
+        or the number of images saved by this object. Raise `RunConflict` if the number differs,
+        or if the run was already published with different images.
         """
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected

@@ -11,9 +11,10 @@ from stillroom.client.fetching import MAX_BYTES, fetched
 from stillroom.client.one_image import OneImageCalls
 from stillroom.client.retries import Attempts
 from stillroom.client.sources import Facts, ImagePayload, Source, named, opened
-from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SavedImage, SaveOptions
+from stillroom.client.values import GrantTerms, Lifetime, OnProgress, SaveOptions
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import ImagePath
+from stillroom.wire.images import SavedImage
 from stillroom.wire.uploads import UploadGrant
 
 
@@ -55,9 +56,9 @@ class SaveCalls(OneImageCalls):
             expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
                 image does not expire. Saving the image again restarts the lifetime.
             sign: Lifetime, at most seven days, of the `signed_url` in the result. None: no URL.
-            direct: Upload with a grant: to the bucket directly, if the server uses one. The size
-                limit is `STILLROOM_MAX_GRANT_BYTES`. Not possible with `if_match`, `unique` or
-                `sign`.
+            direct: Upload with a grant. If the server uses a bucket, the file is sent directly to
+                the bucket. The size limit is `STILLROOM_MAX_GRANT_BYTES`. Not possible with
+                `if_match`, `unique` or `sign`.
             progress: Function that is called after each chunk, in the thread that sends the image.
             encoding: Options for encoding Pillow images and arrays; see `Encoding`.
         """
@@ -116,14 +117,10 @@ class SaveCalls(OneImageCalls):
         """Download an image from the URL of another server, such as a provider, and save it.
 
         The calling process downloads the image, not the Stillroom server. No token is sent.
-        Non-public addresses are rejected, so that untrusted URLs cannot access your network.
-
-        Args:
-            path: See `save`.
-            url: URL with `https://` or `http://`. Error messages contain only its host.
-            max_bytes: Maximum size. A larger image raises `TooLarge`.
-            allow_private: Allow non-public addresses, and use proxies from the environment.
-            options: See `save`.
+        Non-public addresses are rejected, so that untrusted URLs cannot access your network. With
+        `allow_private`, they are allowed, and proxies from the environment are used. Raise
+        `TooLarge` if the image has more than `max_bytes`. Error messages contain only the URL's
+        host. See `save` for `options`.
         """
         named(path)
         retries = self._sender.retries
@@ -144,18 +141,11 @@ class SaveCalls(OneImageCalls):
         name = named(path)
         with opened(source, name, generation, encoding, ai_generated=ai_generated) as upload:
             head = self._head(name)
-            found = None if answers.is_missing(head) else answers.info_of_head(head, path)
-            if found is None or found.sha256 != upload.sha256.hex():
+            stored = None if answers.is_missing(head) else answers.info_of_head(head, path)
+            if stored is None or stored.sha256 != upload.sha256.hex():
                 return answers.parsed(self._save(name, upload, {}, progress), path, SavedImage)
-        return SavedImage(
-            path=path,
-            url=self._sender.root + requests.image_target(name),
-            size=found.size,
-            content_type=found.content_type,
-            sha256=found.sha256,
-            etag=found.etag,
-            skipped=True,
-        )
+        url, kind = self._sender.root + requests.image_target(name), stored.content_type
+        return SavedImage(path, url, stored.size, kind, stored.sha256, stored.etag, skipped=True)
 
     def _save(
         self,

@@ -54,14 +54,14 @@ class Sink:
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Raise `UnexpectedAnswer` if a ZIP is incomplete, which a proxy may hide from the SDK."""
+    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide an interruption."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the received archive is incomplete: try again")
 
 
 def check_target(target: object) -> None:
     """Raise `TypeError` unless the target of a download is a `Path` or an open binary file."""
-    if isinstance(target, str) or not (isinstance(target, Path) or hasattr(target, "write")):
+    if not isinstance(target, Path) and not hasattr(target, "write"):
         raise TypeError(
             f"cannot download to a {type(target).__name__}: pass a pathlib.Path, such as "
             "Path('out.png'), or an open binary file"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from stillroom.client.encoding import ArrayLike, Encoding, PillowImage, encoded, image_of
-from stillroom.client.values import ImageInfo
 from stillroom.errors import DigestMismatch, InvalidPath
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import ImagePath
 from stillroom.wire.generation import Generation
+from stillroom.wire.images import ImageInfo
 
 CHUNK_BYTES: Final = 256 * 1024  # size of the chunks that are read, hashed and sent
 

@@ -14,38 +14,33 @@ from stillroom.client.errors import FAILED
 from stillroom.client.events import events_target, pause_after, wait_of
 from stillroom.client.exchange import Call
 from stillroom.client.library import MediaLibrary
-from stillroom.client.retries import Attempts
 from stillroom.client.runs import Run
 from stillroom.client.saving import SaveCalls
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import Workers, outcomes_of
 from stillroom.client.values import (
     DownloadedImage,
-    Event,
-    Facets,
-    Folder,
-    FoundImage,
-    ImageInfo,
     Lifetime,
-    MediaResource,
     OnProgress,
     Outcome,
-    PublishedRun,
-    RunInfo,
     RunSort,
     RunState,
-    SavedImage,
     SearchFilters,
-    TrashedImage,
 )
 from stillroom.errors import ImageNotFound, TrashNotFound
+from stillroom.wire.events import Event
+from stillroom.wire.facets import Facets
+from stillroom.wire.images import Folder, FoundImage, ImageInfo, SavedImage
+from stillroom.wire.media import MediaResource
+from stillroom.wire.runs import PublishedRun, RunInfo
+from stillroom.wire.trash import TrashedImage
 
 
 class ImageStore(SaveCalls, DownloadCalls):
     """Client of a Stillroom server. Can be shared between threads and used after a fork.
 
-    An error response of the server raises an exception of `stillroom.errors`, and no response
-    raises `ServerUnreachable`. Temporary failures are retried until the deadline. Retries never
+    An error response raises an exception of `stillroom.errors`. A missing response raises
+    `ServerUnreachable`. Temporary failures are retried until the deadline. Retries never
     apply a change twice.
     """
 
@@ -59,13 +54,10 @@ class ImageStore(SaveCalls, DownloadCalls):
         return self.media.ingest(path, relocate=relocate)
 
     def iter(self, prefix: str = "", *, start_after: str = "", fold: bool = False) -> Iterator[str]:
-        """Iterate over all paths that begin with `prefix`.
+        """Iterate over all paths that begin with `prefix` and sort after `start_after`.
 
-        Args:
-            prefix: Text with which paths begin, such as `cats/` for a folder. `ca` also matches
-                `cars/fiat.png` and `cat.png`.
-            start_after: Return only paths that sort after this one.
-            fold: Return a single level, in which a subfolder is one path that ends with a slash.
+        The prefix of a folder is `cats/`; `ca` also matches `cars/fiat.png` and `cat.png`. With
+        `fold`, return a single level, in which a subfolder is one path that ends with a slash.
         """
         target = requests.list_target(prefix, start_after, fold=fold)
         parse = partial(answers.listed_path, prefix=prefix)
@@ -76,7 +68,7 @@ class ImageStore(SaveCalls, DownloadCalls):
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """Iterate over images with their properties; see `iter` for the arguments.
 
-        If the server uses a bucket, it sends one request per image.
+        A server with a bucket sends the bucket one request for each image.
         """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
@@ -85,32 +77,23 @@ class ImageStore(SaveCalls, DownloadCalls):
     def search(
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> Iterator[FoundImage]:
-        """Iterate over the images that match all words and filters, newest first.
+        """Iterate over at most `limit` images that match all words and filters, newest first.
 
-        The results have neither `generation.raw` nor `expires_at`: use `metadata` to read them.
-
-        Args:
-            q: Words in the prompt, path or model. Words in double quotes form a phrase.
-            limit: Maximum number of images, or None for all.
-            filters: See `SearchFilters`.
+        `q` has words in the prompt, path or model. Words in double quotes form a phrase. The
+        results have neither `generation.raw` nor `expires_at`: use `metadata` to read them.
         """
-        query, prefix = requests.search_query(q, filters, limit), filters.get("prefix", "")
-        cursor: str | None = ""
-        left = limit
-        while cursor is not None and left != 0:
-            target = requests.target_of("/storage/search", {**query, "cursor": cursor or None})
-            found, cursor = answers.found(self._sender.request("GET", target), prefix)
-            yield from found[:left]
-            left = None if left is None else max(left - len(found), 0)
+        query = requests.search_query(q, filters, limit)
+        parse = partial(answers.decode_listed, FoundImage, prefix=filters.get("prefix", ""))
+        yield from self._sender.cursor_items("/storage/search", query, parse, "search", limit)
 
     def facets(self, q: str = "", **filters: Unpack[SearchFilters]) -> Facets:
-        """Count images by model, LoRA, sampler, tool, day and tag: all, or those that match.
+        """Count all images, or those that match, by model, LoRA, sampler, tool, day and tag.
 
         With words or filters, only the newest 10,000 matches are counted.
         """
         query = requests.search_query(q, filters, None)
         target = requests.target_of("/storage/search/facets", {**query, "limit": None})
-        return answers.facets(self._sender.request("GET", target))
+        return answers.parsed(self._sender.request("GET", target), "facets", Facets)
 
     def events(
         self, after: str = "", *, types: Iterable[str] = (), prefix: str = "", follow: bool = True
@@ -124,18 +107,18 @@ class ImageStore(SaveCalls, DownloadCalls):
             after: Cursor after which to begin, or `latest` for new events only. By default, begin
                 with the oldest event that the server has.
             types: Types of events, such as `image.saved`. By default, all that the token permits.
-            prefix: Text with which paths begin. Events without a path are then left out.
+            prefix: Text with which paths begin. If it is set, events without a path are left out.
             follow: If False, the iteration ends when there are no more events.
 
         Raises:
             CursorExpired: The server no longer has the events after the cursor.
         """
         retries = self._sender.retries
-        wait_s, wanted = wait_of(retries) if follow else 0, tuple(types)
+        wait_s, type_names = wait_of(retries) if follow else 0, tuple(types)
         is_last = False
         while follow or not is_last:
             began = retries.clock()
-            target = events_target(after, wanted, prefix, wait_s)
+            target = events_target(after, type_names, prefix, wait_s)
             page, after, is_last = answers.events(self._sender.request("GET", target))
             yield from page
             if follow and is_last and not page:
@@ -164,7 +147,9 @@ class ImageStore(SaveCalls, DownloadCalls):
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> builtins.list[SavedImage]:
-        """Save many images concurrently. If one fails, the others are still saved.
+        """Save many images concurrently, and return them in input order.
+
+        If an image fails, the others are still saved.
 
         Args:
             images: Paths with their sources. At most `concurrency` are read in advance.
@@ -176,9 +161,6 @@ class ImageStore(SaveCalls, DownloadCalls):
             expires_in: See `save`. If it is set, no image is skipped: all lifetimes restart.
             each: Function that is called with each outcome as it arrives, in the caller's thread.
             progress: See `save`; called from several threads.
-
-        Returns:
-            The saved images in input order.
 
         Raises:
             SomeFailed: Some images failed. Raised after all images were tried, or earlier if the
@@ -242,19 +224,14 @@ class ImageStore(SaveCalls, DownloadCalls):
 
     def trash(self, prefix: str = "") -> Iterator[TrashedImage]:
         """Iterate over deleted images and runs whose paths begin with `prefix`, newest first."""
-        query: dict[str, str] | None = {"prefix": prefix}
-        while query is not None:
-            answer = self._sender.request("GET", requests.target_of(requests.TRASH, query))
-            page, cursor = answers.trash(answer)
-            yield from page
-            query = None if cursor is None else {"prefix": prefix, "cursor": cursor}
+        parse = partial(answers.decode, TrashedImage)
+        query = {"prefix": prefix}
+        yield from self._sender.cursor_items(requests.TRASH, query, parse, "trash")
 
     def undelete(self, path: str) -> None:
         """Restore the image or run that was last deleted under this path or folder.
 
-        Raises:
-            PathConflict: An image has this path.
-            TrashNotFound: Nothing in the trash has this path.
+        Raise `PathConflict` if an image has this path, or `TrashNotFound` if nothing is found.
         """
         for deleted in self.trash(named(path).text):
             if deleted.path == path:
@@ -266,15 +243,8 @@ class ImageStore(SaveCalls, DownloadCalls):
         self._end(deleted, "DELETE", "")
 
     def _end(self, deleted: TrashedImage, method: str, suffix: str) -> None:
-        attempts = Attempts(self._sender.retries)
-        quoted = quote(deleted.id, safe="")
-        target = f"{requests.TRASH}/{quoted}{suffix}"
-        answer = self._sender.send(Call(method, target), attempts)
-        try:
-            answers.document(answer, deleted.path)
-        except TrashNotFound:
-            if not attempts.doubtful:  # otherwise an earlier attempt may have succeeded
-                raise
+        target = f"{requests.TRASH}/" + quote(deleted.id, safe="") + suffix
+        self._sender.remove(Call(method, target), deleted.path, TrashNotFound)
 
     def run(self, folder: str, *, expected: int | None = None) -> Run:
         """Return a run for a folder such as `generations/7`, whose images are published together.

@@ -43,7 +43,7 @@ class Gathered(Generic[T]):
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Call `run` for one image. Return the outcome, which is an error if it raises `FAILED`."""
+    """Call `run` for one image. Return the outcome: an error if `run` raises `FAILED`."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:
@@ -74,12 +74,9 @@ class Workers:
         jobs: Iterable[Callable[[], Sequence[Outcome[T]]]],
         each: Callable[[Outcome[T]], None] | None = None,
     ) -> list[T]:
-        """Run jobs concurrently and return their results in input order.
+        """Run jobs concurrently and return their results in input order, or raise `SomeFailed`.
 
         The caller's thread reads jobs, at most `concurrency` in advance, and calls `each`.
-
-        Raises:
-            SomeFailed: See `ImageStore.save_many`.
         """
         gathered: Gathered[T] = Gathered(each)
         running: dict[Future[Sequence[Outcome[T]]], int] = {}

@@ -9,19 +9,8 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 from stillroom.client.encoding import Encoding
 from stillroom.errors import StillroomError
 from stillroom.generation.facets import FactsFilters
-from stillroom.wire.events import Event
-from stillroom.wire.facets import FacetCount, Facets
 from stillroom.wire.generation import Generation
-from stillroom.wire.images import Folder, FoundImage, ImageInfo, ImageMetadata, SavedImage
-from stillroom.wire.media import MediaResource
-from stillroom.wire.runs import DeletedRun, PublishedRun, RunImage, RunInfo
 from stillroom.wire.thumbnails import Fit, Format
-from stillroom.wire.trash import TrashedImage
-from stillroom.wire.uploads import UploadGrant
-
-__all__ = ["DeletedRun", "Event", "Folder", "FoundImage", "ImageInfo", "ImageMetadata"]
-__all__ += ["MediaResource", "PublishedRun", "RunImage", "RunInfo", "SavedImage", "TrashedImage"]
-__all__ += ["FacetCount", "Facets", "UploadGrant"]
 
 T = TypeVar("T")
 
@@ -48,7 +37,7 @@ class Picture(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DownloadedImage:
-    """Image that was downloaded to a file, unless the file had identical bytes (`skipped`)."""
+    """Image in a local file. If `skipped`, the file already had the same bytes."""
 
     path: str
     file: Path
@@ -58,13 +47,8 @@ class DownloadedImage:
 class SearchFilters(FactsFilters, total=False):
     """Filters for a search. An image must match all of them; see docs/search.md.
 
-    Attributes:
-        content_type: Content type, such as `image/png`.
-        prefix: Text with which the path begins.
-        saved_from: Earliest time of the last save (inclusive, timezone-aware).
-        saved_before: Latest time of the last save (exclusive, timezone-aware).
-        tag: One or several tags that the image has in the media library; `-cat` excludes a tag.
-        sort: Sort order; `-saved` is newest first.
+    Times are timezone-aware; `saved_from` is inclusive, and `saved_before` exclusive. `tag` has one
+    or several tags in the media library; `-cat` excludes a tag. The order `-saved` is newest first.
     """
 
     content_type: str
@@ -93,10 +77,9 @@ class ResourceFilters(FactsFilters, total=False):
 
     Attributes:
         tag: One or several tags that the resource must have; `-cat` excludes a tag.
-        source_key: Storage keys such as `compute/a.png`, of which one is the resource's source.
-        source_prefix: Prefix such as `compute/run/` of the source's key, or of the file's.
-        created_from: Earliest creation time (inclusive).
-        created_before: Latest creation time (exclusive).
+        source_key: Storage keys such as `compute/a.png`. One of them is the resource's source.
+        source_prefix: Prefix such as `compute/run/` of the key of the source or of the file.
+        created_from, created_before: Earliest time (inclusive) and latest time (exclusive).
         q: Words in the generation parameters, as for `ImageStore.search`.
     """
 

@@ -12,15 +12,10 @@ CURSOR_EXAMPLE: Final = "_6EgcYPev6cABmFjtRoaGA"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Event of the feed.
+    """Event of the feed; docs/events.md describes the types and their `data`.
 
-    Attributes:
-        type: Type, such as `image.saved`; see docs/events.md.
-        timestamp: Time of the event (timezone-aware).
-        data: Values that depend on the type, such as `path`.
-        actor: Subject (`sub`) of the token that made the change; None if unknown.
-        found: True if the change was found later, by comparing the storage with the search index.
-        cursor: Cursor after which the later events follow.
+    `timestamp` is timezone-aware. `found` is True if the change was found later, by comparing the
+    storage with the search index.
     """
 
     id: Annotated[str, Shown("same in each webhook", ("evt_0066163b51a18a18bfa1207183debfa7",))]

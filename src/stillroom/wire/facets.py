@@ -22,11 +22,7 @@ class FacetCount:
 class Facets:
     """Number of images with each value, the most frequent values first.
 
-    Attributes:
-        day: Days on which images were saved (UTC), newest first, such as `2026-11-28`.
-        counted: Number of images that were counted.
-        complete: False if there are more matching images than were counted.
-        tag: Tags of images in the media library; None if the token may not see them.
+    `day` has dates such as `2026-11-28`. `tag` is None if the token may not see the tags.
     """
 
     model: Sequence[FacetCount]

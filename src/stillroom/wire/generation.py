@@ -12,12 +12,7 @@ AiMark = Literal["c2pa", "iptc", "both", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA (low-rank adaptation, an extension of a model) with which an image was made.
-
-    Attributes:
-        name: Name of the LoRA in the tool that made the image.
-        weight: Strength, where 1.0 is full strength; None if unknown.
-    """
+    """LoRA (low-rank adaptation, an extension of a model) with which an image was made."""
 
     name: Annotated[str, Shown(examples=("ink-lines",))]
     weight: Annotated[float | None, Shown("1 is its full strength", (0.8,))] = None
@@ -27,15 +22,8 @@ class Lora:
 class Generation:
     """Generation parameters of an image. A parameter is None if it is unknown.
 
-    Attributes:
-        tool: Program that made the image, such as `ComfyUI`.
-        seed: Integer from 0 to 2**64 - 1.
-        model: Name that the program uses for the model, often a file name.
-        loras: LoRAs used; None if it is unknown whether any were used.
-        width: Requested width in pixels; the image may have been enlarged later.
-        height: Requested height in pixels; the image may have been enlarged later.
-        derived_from: Paths or SHA-256 hashes of the images from which this one was made.
-        raw: Original metadata of the program, by its keyword in the file.
+    `tool` is the program that made the image. `width` and `height` are the requested dimensions:
+    the image may have been enlarged later. `raw` is the original metadata of the program.
     """
 
     tool: Annotated[str | None, Shown(examples=("ComfyUI",))] = None

@@ -91,11 +91,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class FoundImage(ImageInfo):
-    """Search result: the properties of a stored image, with its generation parameters.
-
-    Attributes:
-        generation: Generation parameters; None if the image contains none in a known format.
-    """
+    """Search result: the properties of a stored image, with its generation parameters."""
 
     generation: Annotated[
         Generation | None, Shown("null if the image contains no metadata of a known tool")
@@ -106,11 +102,7 @@ class FoundImage(ImageInfo):
 class ImageMetadata(FoundImage):
     """Properties of a stored image, with its generation parameters, expiration and lineage.
 
-    Attributes:
-        expires_at: Expiration time (timezone-aware); None if the image does not expire, or if that
-            is unknown.
-        derived_from: Paths of the stored images from which this one was made; None if unknown.
-        derivatives: Number of stored images that were made from this one; None if unknown.
+    `expires_at` is timezone-aware.
     """
 
     expires_at: Annotated[

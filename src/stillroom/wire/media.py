@@ -8,13 +8,20 @@ from stillroom.wire.generation import AiMark, Generation
 from stillroom.wire.shown import API_EXAMPLE, ID_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE, Shown
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaResource:
     """Image or video of the media library. Older servers omit the fields that have defaults."""
 
     id: str
     resource_type: str
     storage_key: Annotated[str, Shown(examples=(f"media/{ID_EXAMPLE}/file.png",))]
+    source_key: Annotated[
+        str | None,
+        Shown("the key from which it was first ingested, if known", (f"compute/{PATH_EXAMPLE}",)),
+    ] = None
+    url: Annotated[
+        str | None, Shown("URL of the bytes", (f"{API_EXAMPLE}/media-resources/{ID_EXAMPLE}/file",))
+    ] = None
     content_hash: Annotated[str, Shown("SHA-256, hexadecimal", (SHA256_EXAMPLE,))]
     extension: Annotated[str, Shown(examples=("png",))]
     content_type: Annotated[str, Shown(examples=("image/png",))]
@@ -22,14 +29,6 @@ class MediaResource:
     width: Annotated[int | None, Shown("pixels, as stored")]
     height: Annotated[int | None, Shown("pixels, as stored")]
     color_profile: Annotated[str | None, Shown(examples=("sRGB",))]
-    protected: bool
-    alt_text: Annotated[str | None, Shown(examples=("A cat on a sill",))]
-    caption: Annotated[str | None, Shown(examples=("Tom, in the morning",))]
-    created_at: datetime
-    source_key: Annotated[
-        str | None,
-        Shown("the key from which it was first ingested, if known", (f"compute/{PATH_EXAMPLE}",)),
-    ] = None
     duration: Annotated[float | None, Shown("seconds, of a video", (None,))] = None
     dominant_color: Annotated[
         str | None,
@@ -38,10 +37,6 @@ class MediaResource:
             "computed",
             ("#8a6d3b",),
         ),
-    ] = None
-    tags: Annotated[tuple[str, ...], Shown("sorted", (["cat", "morning"],))] = ()
-    url: Annotated[
-        str | None, Shown("URL of the bytes", (f"{API_EXAMPLE}/media-resources/{ID_EXAMPLE}/file",))
     ] = None
     ai_mark: Annotated[
         AiMark | None,
@@ -58,17 +53,12 @@ class MediaResource:
             "unknown, in a list also for a moment after the ingest"
         ),
     ] = None
+    tags: Annotated[tuple[str, ...], Shown("sorted", (["cat", "morning"],))] = ()
+    protected: bool
+    alt_text: Annotated[str | None, Shown(examples=("A cat on a sill",))]
+    caption: Annotated[str | None, Shown(examples=("Tom, in the morning",))]
+    created_at: datetime
 
 
-RESOURCE_FIELDS: Final = tuple(
-    dict.fromkeys(
-        (
-            *("id", "resource_type", "storage_key", "source_key", "url", "content_hash"),
-            *("extension", "content_type", "file_size", "width", "height", "color_profile"),
-            *("duration", "dominant_color", "ai_mark", "generation", "tags", "protected"),
-            *("alt_text", "caption", "created_at"),
-            *(field.name for field in fields(MediaResource)),
-        )
-    )
-)
-"""Names of the fields of `MediaResource` in the order of the JSON. New fields come last."""
+RESOURCE_FIELDS: Final = tuple(field.name for field in fields(MediaResource))
+"""Names of the fields of `MediaResource` in the order of the JSON. Add new fields at the end."""

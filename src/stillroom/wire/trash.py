@@ -9,12 +9,7 @@ from stillroom.wire.shown import ID_EXAMPLE, PATH_EXAMPLE, TIME_EXAMPLE, Shown, 
 
 @dataclass(frozen=True, slots=True)
 class TrashedImage:
-    """Deleted image or run in the trash. Times are timezone-aware.
-
-    Attributes:
-        path: Path of the image, or folder of the run.
-        count: Number of images of a run; None for an image.
-    """
+    """Deleted image or run in the trash. Times are timezone-aware."""
 
     id: Annotated[str, Shown("opaque", (ID_EXAMPLE,))]
     path: Annotated[str, Shown("path of an image, or folder of a run", (PATH_EXAMPLE,))]

@@ -15,12 +15,8 @@ _HEADERS_EXAMPLE: Final = {"Content-Type": "image/png"}
 class UploadGrant:
     """Permission for one upload, which needs no token.
 
-    Send the file to `url` with `method` and exactly these `headers`. Then complete the grant.
-
-    Attributes:
-        url: URL of a bucket or of the server. It works until `expires_at`.
-        grant: Opaque text with which the upload is completed.
-        expires_at: Time until which the upload must be completed (timezone-aware).
+    Send the file to `url` with `method` and exactly these `headers`. Then complete the upload with
+    the text `grant`, until `expires_at` (timezone-aware).
     """
 
     method: Annotated[str, Shown("always `PUT`", ("PUT",))]
