@@ -22,29 +22,18 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.sources import DescribedSource
 from stillroom.store.values import ANY, Condition, OpenedImage, StoredImage
 
-AT_ONCE: Final = 32
-"""Number of images copied at once: 320 images per second if an image takes 100 ms."""
-
-_PACED_AT_ONCE: Final = 4
-"""Number of images copied at once with a rate limit. It is low, because a bucket closes a download
-that waits too long."""
-
+AT_ONCE: Final = 32  # images copied concurrently: 320 per second if each takes 100 ms
+_PACED_AT_ONCE: Final = 4  # with a rate limit: a bucket closes downloads that wait too long
 _LARGE_BYTES: Final = 1024**2
-_LARGE_AT_ONCE: Final = 4
-"""Number of images above 1 MiB copied at once. With a bucket, each image needs 16 MiB of memory."""
-
-_SKIP_HEAD_AFTER: Final = 8
-"""Number of consecutive images missing in the target after which HEAD requests are skipped."""
-
+_LARGE_AT_ONCE: Final = 4  # images above 1 MiB; each needs 16 MiB of memory if it is in a bucket
+_SKIP_HEAD_AFTER: Final = 8  # consecutive images that the target lacks; then HEADs are omitted
 _ATTEMPTS: Final = 3
-
-_GIVE_UP_AFTER: Final = 8
-"""Number of consecutive images rejected by the target after which the migration fails."""
+_GIVE_UP_AFTER: Final = 8  # consecutive images that the target rejects; then the migration fails
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Target store, opened as a storage (to save images) and as an inspection (to verify them)."""
+    """Target store, opened as a storage (to save images) and as an inspection (to read them)."""
 
     storage: ImageStorage
     inspection: Inspection
@@ -52,7 +41,7 @@ class Target:
 
 @dataclass(eq=False)
 class Migration:
-    """One migration pass over a source store, which is never changed. Cancel `run` to stop it."""
+    """One migration pass. The source store is never changed. Cancel `run` to stop it."""
 
     source: Inspection
     target: Target | None  # None in a dry run if the target store does not exist yet
@@ -71,8 +60,8 @@ class Migration:
         """Copy every image that is missing in the target, then the manifests of runs.
 
         A manifest is a JSON file that lists the images of a run (a published folder). It is copied
-        only if all images in the folder were copied. Raise `BackendUnavailable` if the target
-        rejects every image.
+        only if all images in the folder were copied. Raises `BackendUnavailable` if the target
+        rejects several images in a row.
         """
         manifests: list[StorageKey] = []
         incomplete: set[str] = set()
@@ -108,12 +97,9 @@ class Migration:
         await for_each_concurrently(job, entries, limit=at_once)
 
     async def _check_extra(self, entry: StorageKey | UnexpectedFile) -> None:
-        if isinstance(entry, StorageKey):
-            try:
-                await self.source.stat(entry)
-            except errors.ImageNotFound:
-                detail = "the source has no such image"
-                self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
+        if isinstance(entry, StorageKey) and await _find(self.source, entry) is None:
+            detail = "the source has no such image"
+            self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
         """Copy and count one image. Return None if the source does not have it."""
@@ -191,10 +177,7 @@ class Migration:
 
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
         """Return the source's image and the target's image at a key; None for a missing image."""
-        image: StoredImage | None = None
-        with contextlib.suppress(errors.ImageNotFound):
-            image = await self.source.stat(key)
-        return image, await self._find_in_target(key)
+        return await _find(self.source, key), await self._find_in_target(key)
 
     async def delete_copy(self, copy: StoredImage) -> None:
         """Delete an image from the target, unless it was replaced by a later version."""
@@ -203,10 +186,7 @@ class Migration:
                 await self.target.storage.delete(copy.key, save_id=copy.save_id)
 
     async def _find_in_target(self, key: StorageKey) -> StoredImage | None:
-        if self.target is not None:
-            with contextlib.suppress(errors.ImageNotFound):
-                return await self.target.storage.stat(key)
-        return None
+        return None if self.target is None else await _find(self.target.storage, key)
 
     async def _hash_of(self, existing: StoredImage) -> bytes | None:
         if existing.sha256 is not None or self.target is None:
@@ -288,5 +268,11 @@ class Migration:
             )
 
 
+async def _find(store: Inspection | ImageStorage, key: StorageKey) -> StoredImage | None:
+    with contextlib.suppress(errors.ImageNotFound):
+        return await store.stat(key)
+    return None
+
+
 class _RefusedByTargetError(Exception):
-    """Exception for an image that could be read from the source, but was rejected by the target."""
+    """Error for an image that was read from the source, but rejected by the target."""

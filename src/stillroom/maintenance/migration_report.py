@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-_MAX_PROBLEMS: Final = 10_000
-"""Maximum number of problems in the report. Others are only counted."""
+_MAX_PROBLEMS: Final = 10_000  # in the report; further problems are only counted
 
 
 class MigrationOutcome(StrEnum):
@@ -27,7 +26,7 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """Line in the migration report about one image or unexpected file."""
+    """Line in the migration report: the outcome for one image or one unexpected file."""
 
     outcome: MigrationOutcome
     name: str
@@ -57,7 +56,7 @@ class MigrationStats:
         return self.wrong + sum(self.counts[outcome] for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:
-        """Count an event, and add problems to `problems`."""
+        """Count an event. If it is a problem or an extra file, add it to `problems`."""
         if event.outcome in PROBLEMS:
             if event.name in self._problem_names:
                 return  # already counted before the row transfer retried this image

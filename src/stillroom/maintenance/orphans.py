@@ -1,8 +1,8 @@
-"""Scan for orphans: stored images without a database row, and rows without a stored image.
+"""Search for stored images without a database row (orphans), and rows without a stored image.
 
-The listing of `media/` and the rows are both read in the order of resource ids, and merged, so
-memory use does not grow with the library. Ingests and deletions continue during a scan, so each
-mismatch is checked again before it is reported.
+The search reads both the listing of `media/` and the rows in the order of resource ids. So it can
+merge them, and its memory use does not grow with the library. Images are saved and deleted
+meanwhile, so each mismatch is checked again before it is reported.
 """
 
 import logging
@@ -71,10 +71,7 @@ class ScanStats:
 
 
 class OrphanScan:
-    """Comparison of a media library's stored images with its database rows.
-
-    An image is an orphan only if it is older than `grace` and older than any running ingest.
-    """
+    """Comparison of stored images with rows. Images newer than `grace` are not orphans."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
         self._storage = storage
@@ -98,10 +95,10 @@ class OrphanScan:
     async def delete(
         self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats, *, max_percent: float
     ) -> None:
-        """Report every mismatch, then mark all orphans for deletion in a second pass.
+        """Report every mismatch. Then schedule the deletion of all orphans, in a second search.
 
-        The sweeper (a background job) checks marked orphans again before it deletes them. If more
-        than `max_percent` of all objects are orphans, mark nothing and raise `ImplausibleScan`.
+        The sweeper (a background job) checks each orphan again before it deletes it. If more than
+        `max_percent` of all images are orphans, none is deleted, and `ImplausibleScan` is raised.
         """
         await self.report(on_mismatch, scanned)
         if scanned.orphans == 0:
@@ -126,7 +123,6 @@ class OrphanScan:
                     log.info("scheduled the deletion of %r, which no resource uses", key.text)
 
     async def _findings(self, scanned: ScanStats) -> AsyncIterator[Sequence[Mismatch]]:
-        """Yield batches of mismatches that a second check has confirmed."""
         rows = await self._database.rows()
         unknown: list[StorageKey] = []
         async for kind, subject in self._merge(rows, scanned):
@@ -152,7 +148,7 @@ class OrphanScan:
     async def _merge(
         self, rows: MediaRepository, scanned: ScanStats
     ) -> AsyncIterator[tuple[MismatchKind, MediaResource | StorageKey]]:
-        """Merge the listing with the rows. Yield objects without a row, and rows without a file."""
+        """Merge listing and rows. Yield objects without a row, and rows without an object."""
         pages, objects = rows.resources.in_order(limit=_ROWS), self._each_object()
         resources = (resource async for page in pages for resource in page)
         resource, entry = await anext(resources, None), await anext(objects, None)
@@ -178,18 +174,17 @@ class OrphanScan:
                 entry = await anext(objects, None)
 
     async def _each_object(self) -> AsyncIterator[tuple[StorageKey, uuid.UUID | None]]:
-        last, query = None, ListQuery(KeyPrefix(MEDIA_PREFIX), limit=_LISTED)
+        last, query = uuid.UUID(int=0), ListQuery(KeyPrefix(MEDIA_PREFIX), limit=_LISTED)
         async for page in each_page(self._storage.list, query):
             for text in page.entries:
                 match = _KEY.fullmatch(text)
                 owner = uuid.UUID(match[1]) if match else None
-                if owner is not None:
-                    if last is not None and owner < last:
-                        raise BackendUnavailable(
-                            "cannot compare the storage with the database, because the storage "
-                            "does not list its keys in order"
-                        )
-                    last = owner
+                if owner is not None and owner < last:
+                    raise BackendUnavailable(
+                        "cannot compare the storage with the database, because the storage does "
+                        "not list its keys in order"
+                    )
+                last = owner or last
                 yield StorageKey(text), owner
 
     async def _check_orphans(
@@ -213,10 +208,9 @@ class OrphanScan:
     async def _is_missing(self, rows: MediaRepository, resource: MediaResource) -> bool:
         try:
             current = await rows.resources.find(resource.id)
+            image = await self._storage.stat(current.storage_key)
         except ResourceNotFound:
             return False
-        try:
-            image = await self._storage.stat(current.storage_key)
         except ImageNotFound:
             return True
         return not current.storage_key.is_media and not is_recorded(image, current)

@@ -5,16 +5,12 @@ import time
 
 
 class RateLimiter:
-    """Limit on bytes per second, shared by all concurrent readers."""
+    """Limit on bytes per second (None: unlimited), shared by all concurrent readers."""
 
     def __init__(self, bytes_per_s: float | None) -> None:
         self._bytes_per_s = bytes_per_s
+        self.is_bounded = bytes_per_s is not None
         self._free_at = time.monotonic()
-
-    @property
-    def is_bounded(self) -> bool:
-        """Return whether the number of bytes per second is limited."""
-        return self._bytes_per_s is not None
 
     async def spend(self, size: int) -> None:
         """Wait until `size` more bytes may be read."""

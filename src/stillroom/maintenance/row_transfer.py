@@ -1,14 +1,14 @@
 """Transfer of the media library's rows to another database after a migration (docs/adr/0016).
 
-A row is transferred only if its image was copied. A pending deletion refers to one version of an
-image, and is transferred only if the source still has this version and the target has a copy of it.
-If an earlier transfer has added a pending deletion that the source does not have any more, it is
-removed from the target. Deletions of runs (folders of images) that have started are transferred,
-too, so that the target also deletes the manifests (lists of images).
+A row is transferred only if its image was copied. A pending deletion is transferred only if the
+source still has the version to delete and the target has a copy of it. Pending deletions that the
+source does not have any more are removed from the target. Deletions of runs (published folders)
+that have started are transferred, too, so that the target also deletes their manifests.
 """
 
 import asyncio
 import dataclasses
+import itertools
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -39,14 +39,12 @@ from stillroom.store.values import StoredImage
 
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
-
-_MAX_LEFT_OUT: Final = 10_000
-"""Maximum number of resources in the report. Others are only counted."""
+_MAX_LEFT_OUT: Final = 10_000  # resources in the report; further ones are only counted
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Resource that was not transferred, because of its file or a row in the target."""
+    """Resource that was not transferred. `detail` names the problem with its file or row."""
 
     resource_id: uuid.UUID
     name: str
@@ -69,7 +67,7 @@ class TransferStats:
 async def transfer_rows(
     migration: Migration, source_rows: RowsConfig, target_rows: RowsConfig, stats: TransferStats
 ) -> None:
-    """Transfer the rows of one media library to another library's database, after the files.
+    """Transfer the rows of one media library to another's database. Copy the files first.
 
     If source and target are the same database, only pending deletions of the copies are added. A
     dry run only counts the resources. Otherwise, missing tables are created in the target. Raise
@@ -83,11 +81,11 @@ async def transfer_rows(
     elif not await asyncio.to_thread(_is_empty, target_rows):
         target = RowsEngine(target_rows)
     try:
-        taker = None if target is None else RowTransfer(target)
-        pass_ = _Pass(migration, ResourceRows(source), RowTransfer(source), taker, stats)
+        target_queues = None if target is None else RowTransfer(target)
+        pass_ = _Pass(migration, ResourceRows(source), RowTransfer(source), target_queues, stats)
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
         if not migration.dry_run:
-            await pass_.transfer_marks()
+            await pass_.transfer_deletions()
             if target is not None:
                 await RunRows(target).take(await RunRows(source).under_way())
     finally:
@@ -104,7 +102,6 @@ def is_same(first: RowsConfig, second: RowsConfig) -> bool:
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Return whether the database has no tables yet, without creating any."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
     version = found(config)
@@ -129,16 +126,16 @@ class _Pass:
         async for page in self.resources.in_order(limit=_PAGE):
             self.stats.resources += len(page)
             keys = [resource.storage_key for resource in page]
-            marked: Saves = set()
+            to_delete: Saves = set()
             if self.target is not None and not are_shared:
-                marked = await self.target.saves(deletions, keys)
+                to_delete = await self.target.saves(deletions, keys)
             resources = await map_concurrently(self._find_arrived, page, limit=_AT_ONCE)
             arrived = [resource for resource in resources if resource]
             if are_shared or self.target is None:
                 outcome = TransferOutcome.SAME if are_shared else TransferOutcome.NEW
                 self.stats.counts[outcome] += len(arrived)
                 continue
-            outcomes = await self.target.take(arrived, marked, dry_run=self.migration.dry_run)
+            outcomes = await self.target.take(arrived, to_delete, dry_run=self.migration.dry_run)
             for resource, takeover in zip(arrived, outcomes, strict=True):
                 if takeover.outcome is TransferOutcome.OTHER:
                     self._leave_out(resource, f"{takeover.other} in the target has identical bytes")
@@ -168,28 +165,28 @@ class _Pass:
         if len(self.stats.left_out) < _MAX_LEFT_OUT:
             self.stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, detail))
 
-    async def transfer_marks(self) -> None:
+    async def transfer_deletions(self) -> None:
         assert self.target is not None  # noqa: S101  (only dry runs may have no target)
         for queue in QUEUES:
             await self._withdraw(self.target, queue)
             async for page in self.source.remembered(queue, limit=_PAGE):
-                copies = await map_concurrently(self._carry_over, page, limit=_AT_ONCE)
-                number = await self.target.remember(queue, [mark for mark in copies if mark])
+                rows = await map_concurrently(self._find_deletion_of_copy, page, limit=_AT_ONCE)
+                number = await self.target.remember(queue, [row for row in rows if row])
                 if queue is QUEUES[0]:
                     self.stats.marks += number
                 else:
                     self.stats.dead_letters += number
 
-    async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
+    async def _find_deletion_of_copy(self, deletion: QueueRow) -> QueueRow | None:
         """Return a pending deletion of the copy of an image, or None if there is no copy."""
-        original, copy = await self.migration.find_pair(mark["storage_key"])
-        if original is None or original.save_id != mark["save_id"]:
+        original, copy = await self.migration.find_pair(deletion["storage_key"])
+        if original is None or original.save_id != deletion["save_id"]:
             return None
         if copy is None or not _is_copy(copy, original):
             return None
-        if mark["reason"] == DELETED:
+        if deletion["reason"] == DELETED:
             await self._delete_manifests(copy.key)
-        return {**mark, "save_id": copy.save_id}
+        return {**deletion, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
         """Delete the run manifests in all folders of an image, if only the target has them."""
@@ -206,20 +203,19 @@ class _Pass:
         async for page in target.remembered(queue, limit=_PAGE):
             saves = await self.source.saves(queue, [row["storage_key"] for row in page])
 
-            async def find_moot(row: QueueRow, saves: Saves = saves) -> uuid.UUID | None:
+            async def is_outdated(row: QueueRow, saves: Saves = saves) -> bool:
                 original, copy = await self.migration.find_pair(row["storage_key"])
                 if original is None or copy is None or copy.save_id != row["save_id"]:
-                    return None
-                is_due = (original.key, original.save_id) in saves
-                return None if is_due else row["id"]
+                    return False
+                return (original.key, original.save_id) not in saves
 
-            moot = await map_concurrently(find_moot, page, limit=_AT_ONCE)
-            if ids := [id_ for id_ in moot if id_ is not None]:
+            outdated = await map_concurrently(is_outdated, page, limit=_AT_ONCE)
+            if ids := [row["id"] for row in itertools.compress(page, outdated)]:
                 self.stats.withdrawn += await target.forget(queue, ids)
 
 
 def _is_copy(copy: StoredImage, original: StoredImage) -> bool:
-    """Return whether size, time of the save (in microseconds) and hash, if known, are equal."""
+    """Return whether two images have equal sizes, save times (in µs) and hashes (if known)."""
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False
     return copy.sha256 == original.sha256 or None in (copy.sha256, original.sha256)

@@ -21,10 +21,8 @@ from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.store.values import StoredImage
 
-_MAX_PROBLEMS: Final = 10_000
-_MAX_UNKNOWN: Final = 1_000
-"""Maximum numbers of reported problems and of images without a hash. Others are only counted."""
-
+_MAX_PROBLEMS: Final = 10_000  # in the report; further problems are only counted
+_MAX_UNKNOWN: Final = 1_000  # images without a hash in the report; further ones are only counted
 _READ_ATTEMPTS: Final = 3
 
 
@@ -68,7 +66,7 @@ class VerificationProgress:
         self._keys_counted = {(finding.kind, finding.name) for finding in self.findings}
 
     def note(self, finding: VerificationFinding) -> bool:
-        """Count a finding and return True, or return False if an interrupted run has counted it."""
+        """Count a finding. Return False if an interrupted run has already counted it."""
         if (finding.kind, finding.name) in self._keys_counted:
             return False
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
@@ -118,7 +116,7 @@ class Verification:
             await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
 
     async def _finish_first(self, tasks: deque[tuple[str, asyncio.Task[None]]]) -> None:
-        """Wait for the oldest task, then set `progress.after` to the key of its image."""
+        """Wait for the oldest task, and set `progress.after` to the key of its image."""
         key, task = tasks[0]
         await asyncio.shield(asyncio.wait([task]))
         tasks.popleft()
@@ -158,8 +156,7 @@ class Verification:
     async def _compare(self, key: StorageKey, *, is_second_read: bool) -> bool:
         """Compare an image with its recorded hash. Return False if it must be read again."""
         inspected = await self.store.open(key)
-        opened = inspected.opened
-        try:
+        with contextlib.closing(inspected.opened) as opened:
             image = opened.image
             reference = image.sha256 or inspected.outdated_sha256
             if reference is None and not self.adopt:
@@ -179,8 +176,6 @@ class Verification:
             if image.sha256 is None and self.adopt and isinstance(self.store, DiskInspection):
                 await self.store.adopt(inspected, sha256)
                 self.progress.adopted += 1
-        finally:
-            opened.close()
         return True
 
     async def _report(self, inspected: Inspected, sha256: bytes, reference: bytes | None) -> None:
@@ -201,7 +196,6 @@ class Verification:
 
 
 def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, reference: bytes | None) -> bytes:
-    """Return the content of `facts.json` for a quarantined image."""
     facts = {
         "key": image.key.text,
         "found": kind,

@@ -15,7 +15,7 @@ Addressing = Literal["path", "virtual"]  # position of the bucket's name: path o
 
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST_LABELS: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])")
-"""Amazon's rule for bucket names, each of which is also valid in a host name.
+"""Amazon's rule for bucket names. Names that follow it are also valid in host names.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 
@@ -31,10 +31,7 @@ class BucketAddress:
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
-        """Return the address of `bucket` below an endpoint's URL, which may have a path.
-
-        Raises `ConfigurationError` if the host name cannot contain the bucket's name.
-        """
+        """Return the address of `bucket`. Raises `ConfigurationError` if it cannot be addressed."""
         parts = urlsplit(endpoint_url)
         hostname, name = parts.hostname or "", quote(bucket, safe="")
         root = parts.path.rstrip("/")
@@ -58,7 +55,7 @@ class BucketAddress:
         return f"{self.scheme}://{self.host}"
 
     def path_of(self, key: str) -> str:
-        """Return the percent-encoded path of an object. An empty key stands for the bucket."""
+        """Return the percent-encoded path of an object, or of the bucket if the key is empty."""
         return f"{self.root}/{quote(key, safe='/')}" if key else self.root or "/"
 
 

@@ -16,10 +16,10 @@ log = logging.getLogger("stillroom.media")
 
 
 class Stopping(asyncio.Event):
-    """Request to stop, which running jobs observe."""
+    """Event that is set when running background jobs must stop."""
 
     async def within(self, seconds: float) -> bool:
-        """Wait up to `seconds` until jobs must stop. Return whether jobs must stop."""
+        """Wait until the event is set, up to `seconds`. Return whether it is set."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.wait(), seconds)
         return self.is_set()
@@ -27,21 +27,16 @@ class Stopping(asyncio.Event):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work that a server repeats. Several processes may run it concurrently.
-
-    Attributes:
-        is_report: True if the job only reports metrics. It runs at least every `REPORT_S` seconds,
-            even if other jobs are off, so that `/metrics` never waits for the database.
-    """
+    """Work that a server repeats. Several processes may run it concurrently."""
 
     run: Callable[[Stopping], Awaitable[object]]
     max_pause_s: float = float("inf")  # between two runs, even if `every_s` is longer
     at_once: bool = False  # True to run the job also directly after the start
-    is_report: bool = False
+    is_report: bool = False  # True if the job only reports metrics
 
     def pause_s(self, every_s: float) -> float | None:
-        """Return the pause between two runs, or None if `running` must not start the job."""
-        if self.is_report:
+        """Return the seconds between two runs, or None if `running` must not start the job."""
+        if self.is_report:  # if regular runs are rarer, so that `/metrics` need not wait
             return None if 0 < every_s <= REPORT_S else REPORT_S
         return min(every_s, self.max_pause_s) if every_s else None
 

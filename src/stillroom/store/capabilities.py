@@ -33,14 +33,14 @@ class SaveWatcher(Protocol):
         """Inspect the next chunk of the upload. The save may still be refused afterwards."""
 
     def saved(self, image: StoredImage) -> None:
-        """Record that the save is complete. Not called if it was refused or interrupted."""
+        """Record a completed save. Not called for a save that was refused or interrupted."""
 
 
 class ChangeObserver(Protocol):
     """Callbacks for changes to stored images, called on the event loop: they must be fast."""
 
     def saving(self, key: StorageKey, cause: Cause) -> SaveWatcher | None:
-        """Return a watcher for the save that begins now, or None to ignore it."""
+        """Return a watcher for the save that begins now, or None to ignore the save."""
 
     def copied(self, image: StoredImage, source: StoredImage, cause: Cause) -> None:
         """Record a completed copy."""
@@ -80,7 +80,7 @@ class ChangeRelay:
 
 @runtime_checkable
 class TurnsReadOnly(Protocol):
-    """Optional capability of a disk: becoming read-only after a failed fsync."""
+    """Optional capability of a storage on a disk: becoming read-only after a failed fsync."""
 
     @property
     def is_read_only(self) -> bool:
@@ -89,28 +89,21 @@ class TurnsReadOnly(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limitation:
-    """A feature of S3 that a bucket does not support.
+    """A feature of S3 that a bucket does not support."""
 
-    `said` is a verb phrase, such as "ignores If-Match", and `consequence` a clause about requests.
-    """
-
-    said: str
-    consequence: str
+    fault: str  # verb phrase without the subject "the bucket", such as "ignores If-Match"
+    consequence: str  # clause about the effect on requests
 
 
 @runtime_checkable
 class TriesFeatures(Protocol):
-    """Optional capability of a bucket: testing which features of S3 are missing.
+    """Optional capability of a storage in a bucket: testing which features of S3 are missing.
 
     Both methods raise `BackendUnavailable` if the test was not completed.
     """
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """Return the kinds of conditional requests that the bucket does not support.
-
-        The first call tests the bucket. Saves with an unsupported condition raise
-        `ConditionUnsupported`.
-        """
+        """Test conditional requests once, and return the kinds that the bucket does not support."""
 
     async def lacking_order(self) -> Sequence[Limitation]:
         """Test the order of listings, and return deviations from byte order."""
@@ -118,18 +111,18 @@ class TriesFeatures(Protocol):
 
 @runtime_checkable
 class RemovesEmptyFolders(Protocol):
-    """Optional capability of a disk: removing empty folders."""
+    """Optional capability of a storage on a disk: removing empty folders."""
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """Remove folders that have been empty for `empty_for`, and return their number.
 
-        The number is 0 if a search during the last `empty_for` has removed them.
+        A call that follows another one within `empty_for` removes nothing, and returns 0.
         """
 
 
 @runtime_checkable
 class FindsChangedFolders(Protocol):
-    """Optional capability of a disk: finding changed folders by modification time."""
+    """Optional capability of a storage on a disk: finding changed folders by modification time."""
 
     def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
         """Yield folders in which an image may have been saved or deleted since `since_ns`.

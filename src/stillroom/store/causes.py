@@ -15,16 +15,10 @@ Reason = Literal["request", "expired", "relocated", "run", "retention", "externa
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Cause of a change.
+    """Cause of a change."""
 
-    Attributes:
-        actor: Subject of the token that requested the change. None if it is unknown, and for
-            changes by background jobs.
-        reason: Reason for the deletion. Other changes ignore it.
-    """
-
-    actor: str | None = None
-    reason: Reason = "request"
+    actor: str | None = None  # subject of the token of the request; None for background jobs, too
+    reason: Reason = "request"  # reason for the deletion; other changes ignore it
 
 
 REQUEST: Final = Cause()

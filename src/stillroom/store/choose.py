@@ -37,12 +37,12 @@ class DiskConfig:
 
     @property
     def place(self) -> object:
-        """Value to compare: two configurations with equal values refer to the same store."""
+        """Value that is equal for all configurations of the same store."""
         return self.data_dir.resolve()
 
     @property
     def name(self) -> str:
-        """Readable name of the store, in ASCII. Every data directory has another name."""
+        """Readable and unique name of the store, in ASCII."""
         return f"the data directory {str(self.place)!a}"
 
 
@@ -71,7 +71,7 @@ class R2Config:
 
     @property
     def place(self) -> object:
-        """Value to compare: two configurations with equal values refer to the same store."""
+        """Value that is equal for all configurations of the same store."""
         return self.endpoint_url, self.bucket
 
     @property
@@ -81,7 +81,7 @@ class R2Config:
 
     @property
     def name(self) -> str:
-        """Readable name of the store, in ASCII. Every bucket has another name."""
+        """Readable and unique name of the store, in ASCII."""
         address = BucketAddress.of(self.endpoint_url, self.bucket)  # equal for all spellings
         return f"the bucket {self.bucket!r} at {address.host}{address.root}"
 
@@ -102,7 +102,7 @@ def open_storage(
     changes: ChangeObserver = UNWATCHED,
     disk: Callable[..., ImageStorage] = DiskImageStorage,
 ) -> ImageStorage:
-    """Open the configured backend, or raise `ConfigurationError`. `disk` opens a disk backend."""
+    """Open the configured backend, or raise `ConfigurationError`. `disk` creates a disk backend."""
     if isinstance(config, R2Config):
         # Imported here, since that takes a quarter of a second, and a disk does not need it.
         from stillroom.store.bucket.storage import R2ImageStorage
@@ -122,11 +122,6 @@ def open_storage(
         config.data_dir, durable=config.durable, observer=observer, group_commit=config.group_commit
     )
     return disk(data_directory, rules, min_free_bytes=config.min_free_bytes, changes=changes)
-
-
-def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
-    """Return whether two configurations refer to the same data directory or the same bucket."""
-    return first.place == second.place
 
 
 def open_object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":

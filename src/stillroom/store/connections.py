@@ -212,8 +212,6 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._fault: OSError | None = None
 
-    # Called by the pool and by responses -------------------------------------------------
-
     async def send(self, head: bytes, body: Body, *, has_response_body: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._has_body = has_response_body
@@ -259,7 +257,6 @@ class _Connection(asyncio.Protocol):
         )
 
     async def _wait_for_change(self) -> None:
-        """Wait for data, buffer space, or a disconnect (`OSError`)."""
         if self._fault is not None:
             raise self._fault
         self._waiter = self._loop.create_future()
@@ -271,8 +268,6 @@ class _Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    # Called by the transport -------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -310,8 +305,6 @@ class _Connection(asyncio.Protocol):
         self._keeps = False
         self.transport.abort()
         self._wake()
-
-    # Called by the parser ----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._ended:

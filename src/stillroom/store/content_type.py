@@ -28,22 +28,25 @@ EXTENSION: Final = {
 """File name extension for each content type in `INLINE`."""
 
 INLINE: Final = frozenset(EXTENSION)
-"""Content types that browsers may display, because they run no code in such files. All others are
-served as attachments."""
+"""Types that browsers may display, as they run no code in such files. Others are attachments."""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
 
-_BY_START: Final = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"II*\x00", "image/tiff"),
-    (b"MM\x00*", "image/tiff"),
-    (b"\x00\x00\x01\x00", "image/x-icon"),
-    (b"\xff\x0a", "image/jxl"),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "image/jxl"),
+_SIGNATURES: Final = (
+    (rb"\x89PNG\r\n\x1a\n", "image/png"),
+    (rb"\xff\xd8\xff", "image/jpeg"),
+    (rb"GIF8[79]a", "image/gif"),
+    (rb"II\*\x00|MM\x00\*", "image/tiff"),
+    (rb"\x00\x00\x01\x00", "image/x-icon"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n", "image/jxl"),
+    (rb"RIFF.{4}WEBP", "image/webp"),
+    (rb"BM.{4}\x00{4}", "image/bmp"),  # texts may begin with "BM"
+    # Old QuickTime files without `ftyp`; the length before the name excludes texts.
+    (rb"\x00.{3}(?:moov|wide|mdat)", "video/quicktime"),
+    # EBML whose DocType element is `webm`, not `matroska` (RFC 8794, 11.2.6).
+    (rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", "video/webm"),
 )
+_BY_PATTERN: Final = [(re.compile(text, re.DOTALL), kind) for text, kind in _SIGNATURES]
 _BRANDS: Final = {
     "image/avif": (b"avif", b"avis"),
     "image/heic": (b"heic", b"heix", b"mif1", b"msf1"),
@@ -55,14 +58,6 @@ _BRANDS: Final = {
     "video/quicktime": (b"qt  ",),
 }
 _BY_BRAND: Final = {brand: kind for kind, brands in _BRANDS.items() for brand in brands}
-_BY_PATTERN: Final = (
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
-    (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), "image/bmp"),  # texts may begin with "BM"
-    # Old QuickTime files without `ftyp`; the length before the name excludes texts.
-    (re.compile(rb"\x00.{3}(?:moov|wide|mdat)", re.DOTALL), "video/quicktime"),
-    # EBML whose DocType element is `webm`, not `matroska` (RFC 8794, 11.2.6).
-    (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
-)
 KNOWN: Final = tuple(sorted({*INLINE, *_BY_BRAND.values(), "image/svg+xml", "text/html", DEFAULT}))
 """All content types that can be detected."""
 
@@ -75,9 +70,6 @@ _ROOT = re.compile(
 
 def by_content(start: bytes) -> str | None:
     """Return the type detected from a file's first `SNIFFED_BYTES`, or None."""
-    for signature, content_type in _BY_START:
-        if start.startswith(signature):
-            return content_type
     for pattern, content_type in _BY_PATTERN:
         if pattern.match(start):
             return content_type
@@ -100,5 +92,4 @@ def is_video(content_type: str) -> bool:
 
 def is_image(start: bytes) -> bool:
     """Return whether a file with these first bytes is an image (including SVG)."""
-    kind = by_content(start)
-    return kind is not None and kind.startswith("image/")
+    return detect(start).startswith("image/")

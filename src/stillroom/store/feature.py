@@ -46,8 +46,8 @@ class Store:
 
     def find(self, kind: type[F]) -> F | None:
         """Return the open feature of this class, or None if it is off."""
-        found = (feature for feature in self.features.values() if isinstance(feature, kind))
-        return next(found, None)
+        matches = (feature for feature in self.features.values() if isinstance(feature, kind))
+        return next(matches, None)
 
     def need(self, kind: type[F]) -> F:
         """Return the open feature of this class. Raise `ConfigurationError` if it is off."""
@@ -77,7 +77,7 @@ class Feature:
         """Open the feature. Raise `ConfigurationError` if its settings are invalid."""
 
     def ready(self, store: Store) -> None:
-        """Finish the setup. Called when all features are open, also those opened after this one."""
+        """Finish the setup. Called once, when all features of the store are open."""
 
     def hooks(self) -> Hooks:
         """Return the hooks into the operations on images."""

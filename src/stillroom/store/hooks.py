@@ -1,4 +1,4 @@
-"""Hooks with which features take part in the operations on images. The core works without any."""
+"""Hooks with which features take part in the operations on images. The core needs no hooks."""
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,19 +21,18 @@ if TYPE_CHECKING:  # commands that call no operation do not import FastAPI
 Finish = Callable[[StoredImage], Awaitable[Mapping[str, object]]]
 """Function that is called after a save. It returns additional members of the JSON response.
 
-If it raises `BackendUnavailable`, a save deletes its image, which would otherwise never expire. An
-upload with a grant keeps it: the client repeats the request, and another request may have
-acknowledged the image.
+If it raises `BackendUnavailable`, the saved image is deleted, since it would otherwise never
+expire. An image from an upload grant is kept: the client repeats its request, and an earlier
+request may already have reported the image as saved.
 """
 
 Delete = Callable[[StorageKey, Condition], Awaitable[Mapping[str, object] | None]]
-"""Function that deletes an image, as `ImageStorage.delete`. It may return members of the JSON
-response."""
-
+"""Function that deletes an image, like `ImageStorage.delete`. It may return additional members of
+the JSON response."""
 
 SelectArchive = Callable[[Grant, Texts], Awaitable[str]]
-"""Function that checks the query parameters of a ZIP file, limits them to what the grant may read,
-and returns them encoded. It raises `TooLarge` if a link may not lead to so many images."""
+"""Function that checks the query parameters of a ZIP download, restricts them to the images that
+the grant may read, and returns them encoded. It raises `TooLarge` if the images are too many."""
 
 
 class RequestHeader(NamedTuple):
@@ -72,7 +71,7 @@ class EntryHook(Protocol):
     async def members(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
-        """Return JSON members by image. Those not known at `deadline` (loop's time) are null."""
+        """Return each image's JSON members. Members unknown at `deadline` (loop time) are null."""
 
 
 class BodyDelegate(Protocol):
@@ -81,21 +80,18 @@ class BodyDelegate(Protocol):
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response whose body a proxy sends, or None. The caller may close `image`."""
+        """Return a response whose body a proxy will send, or None. The caller may close `image`."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """All hooks of a store, in the order in which they are called.
-
-    `trash` replaces the deletion by the storage, unless a client deletes an image for good.
-    """
+    """All hooks of a store, in the order in which they are called."""
 
     read: tuple[ReadHook, ...] = ()
     save: tuple[SaveHook, ...] = ()
     entries: tuple[EntryHook, ...] = ()
     body: BodyDelegate | None = None
-    trash: Delete | None = None
+    trash: Delete | None = None  # called to delete an image, unless a client deletes it for good
     archive: SelectArchive | None = None
 
     @property
@@ -114,7 +110,7 @@ class Hooks:
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":
-        """Return the hooks of both objects. Only one may have a `body`, `trash` or `archive`."""
+        """Return the hooks of both. Only one object may have a `body`, `trash` or `archive`."""
         return Hooks(
             (*self.read, *other.read),
             (*self.save, *other.save),

@@ -1,9 +1,7 @@
-"""HTTP POST of JSON to another server, and the meaning of its response.
+"""HTTP client that sends JSON to another server and classifies the status code of the response.
 
-Redirects are not followed, and the settings of proxies in the environment are ignored. The time
-limit includes the DNS lookup and the connection. The body of the response has no meaning.
-
-Requests use the connections of the S3 client, which need much less CPU time than httpx.
+It follows no redirects, and ignores proxies that the environment configures. The time limit
+includes the DNS lookup and the connection. Its connections need much less CPU time than httpx.
 """
 
 import asyncio
@@ -25,9 +23,7 @@ MAX_AT_ONCE: Final = 8  # concurrent requests to one URL
 _IDLE_S: Final = 2.0  # many servers close an idle connection after five seconds
 _URL_SAFE: Final = "!$%&'()*+,/:;=?@[]~"  # sent as they are, like letters and digits
 _MAX_RESPONSE_BYTES: Final = 4096  # read from a response, so that its connection can be reused
-
 _MAX_ERROR_CHARACTERS: Final = 500
-
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
 
 # `throttled`: the receiver has said when to try again. `gone`: the status code was 410.
@@ -36,22 +32,16 @@ Result = Literal["delivered", "failed", "throttled", "gone", "too_large"]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Outcome of an attempt to send JSON.
-
-    Attributes:
-        detail: Reason for the failure, for the log and the operator; empty after a success.
-        status: Status code of the response, or None if there was no response.
-        retry_after: Pause that the receiver has requested.
-    """
+    """Outcome of an attempt to send JSON."""
 
     result: Result
-    detail: str = ""
-    status: int | None = None
-    retry_after: timedelta | None = None
+    detail: str = ""  # reason for the failure, for the log and the operator
+    status: int | None = None  # status code of the response; None if there was no response
+    retry_after: timedelta | None = None  # pause that the receiver has requested
 
     @property
     def is_delivered(self) -> bool:
-        """Return whether the receiver has accepted the JSON."""
+        """True if the receiver has accepted the JSON."""
         return self.result == "delivered"
 
 
@@ -128,10 +118,7 @@ def _attempt_of(response: Response, now: float) -> Attempt:
 
 
 def parse_retry_after(text: str, now: float) -> timedelta | None:
-    """Parse `Retry-After` (RFC 9110, 10.2.3): seconds or a date. Return None if it is malformed.
-
-    The result is never negative, and a day at most.
-    """
+    """Parse `Retry-After` (RFC 9110, 10.2.3), limited to a day. None if it is malformed."""
     if text.isascii() and text.isdigit():
         pause = timedelta(seconds=int(text[:10]))
     elif (moment := parse_http_date(text)) is not None:

@@ -1,4 +1,4 @@
-"""The object store port: operations of a cloud's API that the bucket backend needs.
+"""Object store port: interface of the S3 operations that the bucket backend needs.
 
 `store/s3` implements it. tests/contract/memory_store.py is a minimal example.
 """
@@ -85,13 +85,10 @@ class Download(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListedPage:
-    """Response to `ObjectStore.list`.
+    """Result of `ObjectStore.list`: keys and folders (with a slash at the end) in bucket order.
 
-    Attributes:
-        entries: Keys, and folders (with a slash at the end), in the bucket's order. An entry is
-            None if its key is not valid UTF-8 or ends with a slash.
-        modified_ns: Time of each key's last write in nanoseconds since the epoch (bucket's clock).
-            Keys without a reported time are missing.
+    An entry is None if its key is not valid UTF-8 or ends with a slash. `modified_ns` contains the
+    time of each key's last write, in nanoseconds since the epoch, if the bucket has reported it.
     """
 
     entries: Sequence[str | None]
@@ -101,10 +98,10 @@ class ListedPage:
 
 @dataclass(frozen=True, slots=True)
 class CreatedUpload:
-    """A new multipart upload. If `doubtful`, there may be a second one whose id is unknown."""
+    """A new multipart upload."""
 
     upload_id: str
-    doubtful: bool = False
+    doubtful: bool = False  # an attempt that got no response may have created another upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ class ListedUpload:
 
 @dataclass(frozen=True, slots=True)
 class UploadsPage:
-    """Response to `ObjectStore.list_uploads`."""
+    """Result of `ObjectStore.list_uploads`."""
 
     uploads: Sequence[ListedUpload]
     next_markers: tuple[str, str] | None  # key and upload id before the next page, if there is one
@@ -130,13 +127,11 @@ class ObjectStore(Protocol):
     Coroutines raise `BackendUnavailable` if the store is out of reach, refuses this server, or
     sends a malformed response. They also raise it at `deadline` (in the event loop's time; by
     default, after `DEADLINE_S`). It is then unknown whether a change was made.
-
-    Attributes:
-        keeps_guards: True if the provider documents that conditional writes work, and conditional
-            deletions do not. Such a store is not tested for them.
     """
 
     keeps_guards: bool
+    """True if the provider documents that it supports conditional writes, but no conditional
+    deletions. Otherwise, the bucket is tested."""
 
     async def put(
         self,
@@ -177,7 +172,7 @@ class ObjectStore(Protocol):
     ) -> ChangeResult:
         """Copy the object if it has this ETag. `properties` replace those of the source.
 
-        `guard` is a condition on the target: it must not exist. See `put` for `any_refusal`.
+        With `guard`, the target must not exist. See `put` for `any_refusal`.
         """
 
     async def delete(
@@ -201,11 +196,11 @@ class ObjectStore(Protocol):
         delimited: bool = False,
         deadline: float | None = None,
     ) -> ListedPage:
-        """List one page of the keys that begin with `prefix`: `limit` or `MAX_LISTED` at most.
+        """List up to `limit` (at most `MAX_LISTED`) keys that begin with `prefix`.
 
         With `after`, only later keys are listed, and perhaps the folder that contains `after`. With
-        `delimited`, keys are folded at the first slash after the prefix. `token` is the
-        `next_token` of the previous page.
+        `delimited`, keys that are equal up to the first slash after the prefix are one entry, a
+        folder. `token` is the `next_token` of the previous page.
         """
 
     async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
@@ -257,9 +252,9 @@ class TakesPresignedUploads(ObjectStore, Protocol):
     async def put_presigned(
         self, key: str, signed: Headers, sent: Headers, body: bytes, *, source: str = ""
     ) -> ChangeResult:
-        """Presign a PUT with headers `signed`, and send it with headers `sent`, as a client could.
+        """Presign a PUT for the headers `signed`, and send it with the headers `sent`.
 
-        With `source`, an unsigned header is added that makes it a copy of the object `source`.
+        With `source`, the request also has an unsigned header that asks for a copy of that object.
         """
 
     async def peek(self, key: str, length: int) -> tuple[ObjectHead, bytes] | None:

@@ -12,7 +12,7 @@ AnyPage = TypeVar("AnyPage", Page, EntryPage)
 async def each_page(
     read: Callable[[ListQuery], Awaitable[AnyPage]], query: ListQuery
 ) -> AsyncIterator[AnyPage]:
-    """Yield the pages that `read` (`list` or `entries` of a storage) returns, to the end."""
+    """Yield all pages of a listing. `read` is the method `list` or `entries` of a storage."""
     after: str | None = query.after
     while after is not None:
         page = await read(dataclasses.replace(query, after=after))

@@ -1,4 +1,4 @@
-"""Callbacks that run when the server begins to shut down, before it waits for its requests."""
+"""Callbacks that run when a shutdown begins, before the server waits for its requests."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ _callbacks: Final[list[Callable[[], None]]] = []
 
 @contextlib.contextmanager
 def calling(callback: Callable[[], None]) -> Iterator[None]:
-    """Context manager: call `callback` if the shutdown begins inside the block."""
+    """Context manager: call `callback` if the server begins to shut down during the block."""
     _callbacks.append(callback)
     try:
         yield

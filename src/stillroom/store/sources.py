@@ -11,18 +11,15 @@ _MAX_TYPE: Final = 255
 
 
 class ImageSource(Protocol):
-    """An asynchronous iterable that yields the bytes of one upload.
-
-    Attributes:
-        expected_sha256: SHA-256 that the client sent, or None. Read it after the last chunk: in a
-            multipart form, it becomes known only when the image's part begins.
-    """
+    """An asynchronous iterable that yields the bytes of one upload."""
 
     max_bytes: int | None  # maximum size of the upload; None if it is unknown
     expected_sha256: bytes | None
+    """SHA-256 that the client has sent, or None. It is final only after the last chunk, since a
+    multipart form may contain it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the chunks. Any exception means that the upload was interrupted."""
+        """Yield the chunks. An exception means that the upload was interrupted."""
 
 
 @dataclass(slots=True)
@@ -48,20 +45,13 @@ class DescribedSource:
         return self.chunks
 
 
-class BytesSource:
+class BytesSource(DescribedSource):
     """An upload that is already in memory, for tests and small tools."""
 
     def __init__(self, data: bytes, *, expected_sha256: bytes | None = None) -> None:
-        self._data = data
-        self.max_bytes: int | None = len(data)
-        self.expected_sha256 = expected_sha256
+        super().__init__(_yield(data), len(data), expected_sha256)
 
-    def __aiter__(self) -> Self:
-        return self
 
-    async def __anext__(self) -> bytes:
-        if not self._data:
-            raise StopAsyncIteration
-        await asyncio.sleep(0)  # let other tasks run
-        data, self._data = self._data, b""
-        return data
+async def _yield(data: bytes) -> AsyncIterator[bytes]:
+    await asyncio.sleep(0)  # let other tasks run
+    yield data

@@ -13,14 +13,14 @@ _MAX_BYTES: Final = 1024**2
 _LINE: Final = re.compile(r"at line (\d+)")
 
 Parsers = Mapping[str, Callable[[object], Any]]
-"""Parsers of values by key. For an invalid value, they raise ValueError with a message that
-continues a sentence which begins with the key, such as "must be a string"."""
+"""Parsers of the values, by key. For an invalid value, a parser raises ValueError. Its message is
+the end of a sentence that begins with the key, such as "must be a string"."""
 
 T = TypeVar("T")
 
 
 class InvalidTable(Exception):
-    """Error about the value of a key in a table, or about the whole table if the key is empty."""
+    """Error about the value of `key` in a table or, if `key` is empty, about the whole table."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class InvalidTable(Exception):
 def read_file(file: Path, *, is_named: bool) -> bytes | None:
     """Return the content of a configuration file, or None if it does not exist.
 
-    With `is_named` (a setting names the file), it must exist. May raise `ConfigurationError`.
+    With `is_named`, a setting names the file, and a missing file raises `ConfigurationError`.
     """
     try:
         with file.open("rb") as opened:
@@ -93,8 +93,8 @@ def _load(file: Path, data: bytes) -> tuple[str, Mapping[str, Any]]:
         raise _fault(file, line, "it is not UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         match = _LINE.search(str(error))
-        last = text.count("\n") + 1
-        raise _fault(file, int(match[1]) if match else last, f"invalid TOML: {error}") from error
+        line = int(match[1]) if match else text.count("\n") + 1
+        raise _fault(file, line, f"invalid TOML: {error}") from error
     except RecursionError as error:
         raise _fault(file, None, "invalid TOML: it is nested too deeply") from error
 

@@ -22,7 +22,7 @@ class UploadChecks:
     """Checker of one upload, which counts and hashes its bytes and detects its content type.
 
     Call `count`, which is fast, on the event loop, and `digest` (0.7 ms per MiB) in the thread that
-    writes the bytes. `modified_ns` is the time of the save that the source specifies, if any.
+    writes the bytes. `modified_ns` is the save time that the source specifies, if any.
     """
 
     def __init__(self, rules: SaveRules, source: ImageSource | None = None) -> None:
@@ -37,7 +37,7 @@ class UploadChecks:
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
-        """Count a chunk. Raises `TooLarge`, or `UnsupportedMedia` if an image is required."""
+        """Count a chunk. May raise `TooLarge` or, if rules require an image, `UnsupportedMedia`."""
         self.size += len(chunk)
         if self.size > self._rules.max_bytes:
             raise TooLarge(f"the image is larger than {self._rules.max_bytes} bytes")

@@ -1,11 +1,11 @@
-"""Optional capability of a storage: files outside of the image paths that become images.
+"""Optional capability of a storage: a trash, and uploads that need a grant but no token.
 
-An upload has a storage key outside of the image paths: `Uploads.prefix` and an id. Clients send its
-bytes without a token, so callers must check the file before they save it as an image. A deleted
-image is in the trash under such a key: `trash_prefix` and a random name.
+Neither an upload nor a deleted image has an image path, but both can become an image. The key of an
+upload is `Uploads.prefix` and an id. Callers must check an upload before they save it as an image.
+The key of a deleted image is `trash_prefix` and a random name.
 """
 
-from typing import Final, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from stillroom.paths import StorageKey
 from stillroom.store.objectstore import TakesPresignedUploads
@@ -15,15 +15,10 @@ PEEKED_BYTES: Final = 64 * 1024  # read from the beginning of an upload to check
 
 
 class Uploads(Protocol):
-    """Uploads and deleted images of one storage."""
+    """Uploads with a grant, and deleted images, in one storage."""
 
-    @property
-    def prefix(self) -> str:
-        """Prefix of the keys of uploads."""
-
-    @property
-    def trash_prefix(self) -> str:
-        """Prefix of the keys of deleted images."""
+    prefix: ClassVar[str]  # of the keys of uploads
+    trash_prefix: ClassVar[str]  # of the keys of deleted images
 
     @property
     def store(self) -> TakesPresignedUploads | None:
@@ -40,25 +35,24 @@ class Uploads(Protocol):
         """Return the image under `key` if it was saved durably with this grant, else None."""
 
     async def save(
-        self, opened: OpenedImage, wanted: StoredImage, condition: Condition
+        self, opened: OpenedImage, target: StoredImage, condition: Condition
     ) -> StoredImage:
-        """Save an upload as an image, without transferring its bytes.
+        """Save an upload as an image, without transferring its bytes. The upload is not deleted.
 
-        The image gets the key, content type and SHA-256 of `wanted`. The save id of `wanted` is the
-        id of the grant. `condition` is unconditional or create-only. The upload is not deleted.
-        No other process of this machine may save it at the same time. Raises `PreconditionFailed`
-        and the errors of `ImageStorage.copy`.
+        The image gets the key, content type and SHA-256 of `target`, whose save id is the id of the
+        grant. `condition` is unconditional or create-only. No other process of this machine may
+        save it at the same time. Raises `PreconditionFailed` and the errors of `ImageStorage.copy`.
         """
 
     async def discard(self, image: StoredImage, place: StorageKey) -> None:
-        """Move exactly this version of an image to the key `place`.
+        """Move this version of an image to the key `place` in the trash.
 
         After a crash, the image is under its key, under `place`, or under both. Raises
         `ImageNotFound`, or `PreconditionFailed` if there is another version.
         """
 
-    async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
-        """Save a deleted image, as `save` does, if no image exists under the key of `wanted`.
+    async def restore(self, opened: OpenedImage, target: StoredImage) -> StoredImage:
+        """Save a deleted image, as `save` does, if no image exists under the key of `target`.
 
         Raises `PreconditionFailed` if one exists that was not restored with this save id.
         """

@@ -73,7 +73,7 @@ class Condition:
 
     @property
     def create_only(self) -> bool:
-        """Return whether the only condition is that no image exists yet."""
+        """True if the only condition is that no image exists yet."""
         return self.if_none_match == ANY and self.if_match is None
 
     def check(self, etag: str | None) -> None:
@@ -112,15 +112,12 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing, in the byte order of whole keys.
-
-    Attributes:
-        modified_ns: Time of each key's last save in nanoseconds since the epoch. Empty on a disk.
-    """
+    """One page of a listing, in the byte order of whole keys."""
 
     entries: Sequence[str]
     more: bool = False  # whether more entries follow
     modified_ns: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Time of each key's last save in nanoseconds since the epoch. Always empty on a disk."""
 
     @property
     def next_after(self) -> str | None:
@@ -133,7 +130,7 @@ Entry = StoredImage | KeyPrefix  # a `KeyPrefix` is a folder in a delimited list
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """A `Page` with the metadata of each image, without images deleted during the call.
+    """A `Page` with the metadata of each image. Images deleted during the call are left out.
 
     A page without entries is not always the last one; `next_after` is None on the last page.
     """

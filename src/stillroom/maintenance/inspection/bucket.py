@@ -19,12 +19,8 @@ from stillroom.store.bucket.objects import fetch_facts, image_of
 from stillroom.store.bucket.uploads import BucketUploads
 from stillroom.store.values import StoredImage
 
-QUARANTINE: Final = "quarantine/"
-"""Key prefix of quarantined images, which is not the key prefix of any image path."""
-
-_INCOMPLETE_FOR: Final = timedelta(days=1)
-"""Age of uploads that are reported. A lifecycle rule (docs/r2.md) should have aborted them."""
-
+QUARANTINE: Final = "quarantine/"  # key prefix of quarantined images, and of no image path
+_INCOMPLETE_FOR: Final = timedelta(days=1)  # then, lifecycle rules abort uploads (docs/r2.md)
 _FACTS: Final = objectstore.Properties("application/json", "no-store")
 
 
@@ -42,7 +38,7 @@ class R2Inspection:
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Yield the keys of the bucket, then the unfinished uploads."""
+        """Yield keys and unexpected objects in the bucket's order, then unfinished uploads."""
         async for key in walk(self._store, prefix, after):
             if key is None:
                 yield UnexpectedFile(f"{prefix.text}…", "keys that are not text, or end in a slash")
@@ -90,7 +86,8 @@ class R2Inspection:
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Copy an image to `quarantine/`, and delete the original if it is unchanged.
 
-        If the bucket has no conditional deletions, a version that is saved meanwhile is deleted.
+        A version that is saved between the check and the deletion is deleted, too, unless the
+        bucket supports conditional deletions.
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"

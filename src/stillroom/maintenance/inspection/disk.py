@@ -29,12 +29,11 @@ from stillroom.store.disk.uploads import DiskUploads
 from stillroom.store.values import Condition, ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
-_STAGED_FOR_S: Final = 3600
-"""Age in seconds of staging files that are reported. An upload needs such a file for less time."""
+_STAGED_FOR_S: Final = 3600  # age of reported staging files; uploads need them for less time
 
 
 class DiskInspection:
-    """`Inspection` of a data directory, which acquires the shared lock, as a server does."""
+    """`Inspection` of a data directory. It acquires the shared lock, as a server does."""
 
     at_once = 2  # one image is hashed while the next is read
     trash_prefix = DiskUploads.trash_prefix
@@ -72,12 +71,7 @@ class DiskInspection:
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Store the SHA-256 in an extended attribute. Only files have such attributes.
-
-        A bucket could change metadata only by copying an object onto itself. That copy has no
-        condition, so it would overwrite an image saved at the same time. Raises
-        `ConfigurationError` if extended attributes do not work.
-        """
+        """Record the SHA-256 of an opened file in an extended attribute of the file."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
@@ -90,20 +84,18 @@ class DiskInspection:
             Attributes(image.modified_ns, sha256, image.content_type).write(opened.fd)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Rename the file, to a new folder in `.stillroom/quarantine`."""
+        """Move the file to a new folder in `.stillroom/quarantine`."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._threads.run(self._move, image, facts)
 
     def _move(self, image: StoredImage, facts: bytes) -> str | None:
         place = f"{PRIVATE_FOLDER}/quarantine/{image.save_id}-{secrets.token_hex(4)}"
-        with translate_os_errors(), contextlib.ExitStack() as opened:
-            place_fd = Folders(self._data_directory).open_or_make(place)
-            opened.callback(os.close, place_fd)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            facts_fd = os.open("facts.json", flags, 0o640, dir_fd=place_fd)
-            opened.callback(os.close, facts_fd)
-            os.write(facts_fd, facts)
-            self._data_directory.sync(facts_fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        folders = Folders(self._data_directory)
+        with translate_os_errors(), closing(folders.open_or_make(place)) as place_fd:
+            with closing(os.open("facts.json", flags, 0o640, dir_fd=place_fd)) as facts_fd:
+                os.write(facts_fd, facts)
+                self._data_directory.sync(facts_fd)
             current = Condition(if_match=frozenset((image.etag,)))
             target = paths.StorageKey(f"{place}/image")
             try:
@@ -126,7 +118,7 @@ class DiskInspection:
 
 
 class _Uncached(DiskImage):
-    """Open image whose file is removed from the page cache when it is closed."""
+    """Open image whose file is dropped from the page cache when it is closed."""
 
     __slots__ = ()
 
@@ -188,7 +180,7 @@ def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
 
 
 def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
-    """Find staging files whose process has ended. Their names begin with the process id."""
+    """Find staging files of ended processes. Their names begin with the process ids."""
     for name in _names_in(data_directory.staging_fd):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)

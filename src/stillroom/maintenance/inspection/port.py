@@ -37,15 +37,12 @@ class Inspection(Protocol):
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Yield the keys after `after` that begin with `prefix`, and the unexpected files."""
-        ...
 
     async def open(self, key: StorageKey) -> Inspected:
         """Open an image. The bytes and the metadata are of the same version."""
-        ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Return the current metadata of an image."""
-        ...
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Move an image to a quarantine folder, where the API cannot read it.
@@ -53,12 +50,9 @@ class Inspection(Protocol):
         `facts` is a document to store next to the image. Returns the new location, or None if
         `image` is not the current version. After an error, the image may exist in both locations.
         """
-        ...
 
     async def check(self) -> None:
         """Raise `BackendUnavailable` unless the store can be read."""
-        ...
 
     async def close(self) -> None:
         """Close all files and connections."""
-        ...

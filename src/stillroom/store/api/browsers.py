@@ -1,12 +1,9 @@
-"""Page `/docs`, and default security headers for responses without a Content-Security-Policy.
-
-The gallery stores its token in the browser, where scripts of this origin can read it. Therefore,
-no other page of this server can be embedded in a frame or run scripts of another origin.
-"""
+"""Page `/docs`, and the security headers for responses without a Content-Security-Policy."""
 
 import base64
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request
@@ -21,11 +18,14 @@ _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _DATA_HEADERS: Final = [(name.encode(), value.encode()) for name, value in DATA_HEADERS]
 
 
+@dataclass(frozen=True, slots=True)
 class DefaultSecurityHeaders:
-    """ASGI middleware that adds a Content-Security-Policy header to responses without one."""
+    """ASGI middleware that forbids scripts and frames in responses without a security policy.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    The gallery stores its token in the browser, where any script from this server could read it.
+    """
+
+    app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and add the headers to its response."""
@@ -39,11 +39,11 @@ class DefaultSecurityHeaders:
                     message = {**message, "headers": [*headers, *missing]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def document_router(app: FastAPI) -> APIRouter:
-    """Return a router for `/docs`, the Swagger UI, which loads only files from this server."""
+    """Return a router for `/docs`: Swagger UI, which loads scripts only from this server."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")

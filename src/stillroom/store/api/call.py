@@ -1,8 +1,4 @@
-"""Authenticated request. Its methods run the checks in the order that docs/adr/0004 defines.
-
-First, `OperationRoute` checks the route. Then `Call.of` or `ImageOperations.authorize_read` checks
-the token. After that, methods of `Call` check the path and the permission, and read the body.
-"""
+"""Authenticated request. Its methods check the path and the permission, and read the body."""
 
 import uuid
 from dataclasses import dataclass
@@ -20,10 +16,9 @@ from stillroom.store.http.parameters import Query, read_query, resource_id
 
 
 async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
-    """Verify the token in a request's header fields, and return its permissions.
+    """Return the permissions of a request's token, or raise `Unauthenticated` or `TokenExpired`.
 
-    The subject of the token becomes the actor of later changes by the current task. Raises
-    `Unauthenticated` or `TokenExpired`.
+    Events that the request causes will name the token's subject as their actor.
     """
     authorized = authorize(fields.get("authorization"))
     grant = authorized if isinstance(authorized, Grant) else await authorized
@@ -33,7 +28,7 @@ async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Authenticated request, with its header fields and the permissions of its sender."""
+    """Request with a valid token, with its header fields and the permissions of the token."""
 
     request: Request
     fields: Fields
@@ -41,12 +36,12 @@ class Call:
 
     @classmethod
     async def of(cls, request: Request, authorize: Authorize) -> Self:
-        """Check the token of a request, and return the authenticated request."""
+        """Check the token of a request, or raise `Unauthenticated` or `TokenExpired`."""
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 
     def image_path(self, scope: Scope) -> ImagePath:
-        """Return the image path in the URL after checking that the token grants `scope` for it."""
+        """Return the image path in the URL. Raise `Forbidden` if the token lacks `scope` for it."""
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
         return path
@@ -61,7 +56,7 @@ class Call:
         return bytes(self.request.scope["query_string"])
 
     def query(self, kind: type[Query]) -> Query:
-        """Parse the query string to an instance of the dataclass `kind`, as in `read_query`."""
+        """Parse the query string into an instance of the dataclass `kind`; see `read_query`."""
         return read_query(self.raw_query, kind)
 
     @property
@@ -70,9 +65,9 @@ class Call:
         return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
 
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
-        """Read the body like `read_json`, and return the JSON object with unvalidated fields."""
+        """Return the body as a JSON object whose fields are not validated; see `read_json`."""
         return await read_json(self.request, self.fields, form)
 
     async def json(self, form: type[Form]) -> Form:
-        """Read the body as JSON and validate it as an instance of `form`."""
+        """Return the JSON body as a valid instance of `form`, or raise `InvalidParameter`."""
         return validate(form, await self.json_object(form))

@@ -15,15 +15,14 @@ from stillroom.store.api.forms import JsonForm
 from stillroom.store.api.images import DeletedImage, ImageOperations
 from stillroom.store.api.responses import json_answer
 from stillroom.store.api.routes import Operation
-from stillroom.store.auth.grants import Grant
 from stillroom.store.http.parameters import DeleteParameters
 from stillroom.wire.shown import PATH_EXAMPLE
 
+# Maximum number of paths in one request, as in S3:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 MAX_PATHS: Final = 1000
-"""Maximum number of paths in one request, as in S3:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
-_CONCURRENT_DELETIONS: Final = 16  # by one request, suitable for disks and buckets
+_CONCURRENT_DELETIONS: Final = 16  # per request; suitable for disks and buckets
 
 
 # `max_bytes` is enough for 1,000 of the longest paths with JSON escapes.
@@ -65,9 +64,12 @@ class Deletions:
 
         async def result(path: str) -> Mapping[str, object]:
             try:
-                if outages:  # otherwise each of 1,000 attempts would wait for a timeout
+                if outages:  # otherwise, each of 1,000 deletions would wait for a timeout
                     raise outages[0]
-                return {"path": path, **await self._delete(call.grant, path, purge=purge)}
+                image_path = ImagePath.parse(path)
+                call.grant.require("storage:delete", image_path)
+                key = StorageKey.of_image(image_path)
+                return {"path": path, **await self.images.delete(key, purge=purge)}
             except StillroomError as error:
                 if isinstance(error, BackendUnavailable):
                     outages.append(error)
@@ -75,8 +77,3 @@ class Deletions:
 
         results = await map_concurrently(result, paths, limit=_CONCURRENT_DELETIONS)
         return json_answer({"results": results})
-
-    async def _delete(self, grant: Grant, path: str, *, purge: bool) -> Mapping[str, object]:
-        image_path = ImagePath.parse(path)
-        grant.require("storage:delete", image_path)
-        return await self.images.delete(StorageKey.of_image(image_path), purge=purge)

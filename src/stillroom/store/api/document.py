@@ -1,4 +1,4 @@
-"""OpenAPI metadata that FastAPI cannot derive from function signatures, such as headers."""
+"""OpenAPI metadata that FastAPI cannot derive from types: headers, statuses and examples."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +20,7 @@ BEARER: Final = Depends(
         "`STILLROOM_JWT_PUBLIC_KEY_FILE` the identity provider issues it.",
     )
 )
-"""Security scheme in the OpenAPI document. It checks nothing: the operations check the tokens."""
+"""Security scheme for the OpenAPI document. It checks nothing: the operations check the tokens."""
 
 Document = dict[str, Any]
 
@@ -95,54 +95,57 @@ class Refusal(BaseModel):
 
 
 def error_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for these error statuses. `has_body` is False for HEAD requests."""
+    """Return OpenAPI metadata for error responses. `has_body` is False for HEAD requests."""
     model = {"model": Refusal} if has_body else {}
     return {
         status: {
             "description": _STATUS_DESCRIPTIONS[status],
-            "headers": response_headers("Stillroom-Error", *_ERROR_HEADERS.get(status, ())),
+            "headers": _headers("Stillroom-Error", *_ERROR_HEADERS.get(status, ())),
             **model,
         }
         for status in statuses
     }
 
 
-def response_headers(*names: str) -> Document:
-    """Return OpenAPI metadata for the response headers with these names."""
+def _headers(*names: str) -> Document:
     return {
         name: {"description": _RESPONSE_HEADERS[name], "schema": {"type": "string"}}
         for name in names
     }
 
 
-def not_modified_response() -> dict[int | str, Document]:
-    """Return OpenAPI metadata for the 304 response of an operation whose responses have an ETag."""
-    return {
-        304: {"description": "The client's copy is current.", "headers": response_headers("ETag")}
-    }
+NOT_MODIFIED: Final[dict[int | str, Document]] = {
+    304: {"description": "The client's copy is current.", "headers": _headers("ETag")}
+}
+"""OpenAPI metadata for the 304 response of an operation whose responses have an ETag."""
 
 
 def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for sending an image. `has_body` is False for HEAD requests."""
-    facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
-    errors = {**not_modified_response(), **error_responses(*statuses, has_body=has_body)}
+    """Return OpenAPI metadata for the responses of an operation that sends an image.
+
+    `statuses` are the possible error statuses. `has_body` is False for HEAD requests.
+    """
+    facts = _headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
+    errors = {**NOT_MODIFIED, **error_responses(*statuses, has_body=has_body)}
     if not has_body:
         exists = {"description": "It exists. The headers are those of GET.", "headers": facts}
         return {200: exists, **errors}
     content = {"content": dict.fromkeys(content_type.KNOWN, _BINARY)}
-    part = {**facts, **response_headers("Content-Range")}
-    location = response_headers("Location")
+    part = {**facts, **_headers("Content-Range")}
     return {
         200: {"description": "The image.", "headers": facts, **content},
         206: {"description": "The range.", "headers": part, **content},
-        302: {"description": "Redirect to the URL of the image (R2).", "headers": location},
+        302: {
+            "description": "Redirect to the URL of the image (R2).",
+            "headers": _headers("Location"),
+        },
         **error_responses(416, has_body=False),
         **errors,
     }
 
 
 def file_response(media_type: str) -> dict[int | str, Document]:
-    """Return OpenAPI metadata for the 200 response with a file that is not an image."""
+    """Return OpenAPI metadata for a 200 response with a file that is not an image."""
     # openapi-python-client omits responses with other binary types than octet-stream.
     content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
     return {200: {"description": "The file.", "content": content}}
@@ -154,14 +157,14 @@ def openapi_extra(
     is_paged: bool = False,
     example: object = None,
 ) -> Document:
-    """Return OpenAPI metadata that FastAPI accepts only as `openapi_extra`. See `Operation`."""
+    """Return OpenAPI metadata for the argument `openapi_extra` of FastAPI. See `Operation`."""
     extra: Document = {"responses": {}}
     if has_body:
         content = {"application/json": {"example": _INVALID}}
         validation_error = error_responses(422, has_body=False)[422]
         extra["responses"]["422"] = {**validation_error, "content": content}
     if is_paged:
-        extra["responses"]["200"] = {"headers": response_headers("Link")}
+        extra["responses"]["200"] = {"headers": _headers("Link")}
         if example is not None:
             extra["responses"]["200"]["content"] = {"application/json": {"example": example}}
     if request_headers:

@@ -23,7 +23,7 @@ from stillroom.store.values import Entry, StoredImage
 from stillroom.wire import images as wire
 
 _ENTRIES_PER_STEP: Final = 250  # serialised at once (2 ms); 10,000 would block the loop for 70 ms
-_HOOKS_TIMEOUT_S: Final = 2.0  # AI marks of 10,000 images usually take half a second
+_HOOKS_TIMEOUT_S: Final = 2.0  # for hooks that add fields; 10,000 images usually take 0.5 s
 
 
 @view_of(
@@ -34,7 +34,7 @@ _HOOKS_TIMEOUT_S: Final = 2.0  # AI marks of 10,000 images usually take half a s
     etag=str | None,
 )
 class ListedEntry(BaseModel):
-    """Image with properties. For a folder (`delimiter=/`), all fields except `path` are null."""
+    """Image with its properties. For a folder (`delimiter=/`), only `path` is not null."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ Form = TypeVar("Form", bound=JsonForm)
 
 _PARSED_INLINE_BYTES: Final = 64 * 1024  # larger bodies are parsed in a thread
 
-# It has one thread, since each parsing thread can hold the GIL for 5 ms and delay the event loop.
+# Only one thread, since each parsing thread can hold the GIL for 5 ms and delay the event loop.
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
 
 _SHOWN_NAME: Final = 64  # characters of an unknown field's name in the error message
@@ -65,7 +65,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
 
 
 async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> dict[str, object]:
-    """Read the request body as a JSON object. The caller has checked the client's permissions.
+    """Read the request body as a JSON object. Its fields are not validated.
 
     Raises `InvalidParameter`, `TooLarge` (over `form.MAX_BYTES`) or `UnsupportedMedia` (not JSON).
     """
@@ -93,7 +93,7 @@ async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> d
 
 
 def validate(form: type[Form], body: dict[str, object]) -> Form:
-    """Return a JSON object as an instance of `form`. Raise `InvalidParameter` if it is invalid."""
+    """Validate a JSON object as an instance of `form`, or raise `InvalidParameter`."""
     # Pydantic would create an error for each unknown name, of which there may be thousands.
     unknown = next((name for name in body if name not in form.model_fields), None)
     if unknown is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -16,41 +17,36 @@ _WAIT_S: Final = 6.0  # the check of a bucket takes up to five seconds; that of 
 Check = Callable[[], Awaitable[object]]  # raises a `StillroomError` if a component does not work
 
 
-class HealthCheck:
-    """Health check of a component that may hang. Concurrent requests share one running check."""
+@dataclass(slots=True)
+class _HealthCheck:
+    """Check of a component that may hang. Concurrent requests share one running check."""
 
-    def __init__(self, check: Check, component: str) -> None:
-        self._check = check
-        self._component = component
-        self._task: asyncio.Task[StillroomError | None] | None = None
+    check: Check
+    component: str
+    task: asyncio.Task[StillroomError | None] | None = None
 
     async def find_error(self) -> StillroomError | None:
-        """Check the component. Return the error, or None if the component works."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
-        done, _ = await asyncio.wait([self._task], timeout=_WAIT_S)
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self._run())
+        done, _ = await asyncio.wait([self.task], timeout=_WAIT_S)
         if not done:
-            return BackendUnavailable(f"{self._component} does not respond")
+            return BackendUnavailable(f"{self.component} does not respond")
         return done.pop().result()
 
     async def _run(self) -> StillroomError | None:
         try:
-            await self._check()
+            await self.check()
         except StillroomError as error:
             return error
         return None
 
 
-async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
-    """Return the states of all components, with status 503 if the storage does not work.
-
-    A server whose database fails counts as ready, since most requests do not need the database
-    (docs/adr/0019).
-    """
-    found = await asyncio.gather(*(check.find_error() for check in checks.values()))
-    errors = dict(zip(checks, found, strict=True))
+async def _readiness(checks: Mapping[str, _HealthCheck]) -> Response:
+    # Without its database, a server is ready, since most requests do not need it (docs/adr/0019).
+    results = await asyncio.gather(*(check.find_error() for check in checks.values()))
+    errors = dict(zip(checks, results, strict=True))
     storage = errors["storage"]
-    status = "not ready" if storage else "degraded" if any(found) else "ready"
+    status = "not ready" if storage else "degraded" if any(results) else "ready"
     parts = {
         name: {"state": error.code, "reason": str(error)} if error else {"state": "ok"}
         for name, error in errors.items()
@@ -66,12 +62,9 @@ async def _readiness(checks: Mapping[str, HealthCheck]) -> Response:
 def health_router(
     checks: Mapping[str, Check], update_disk_metrics: Callable[[], None]
 ) -> APIRouter:
-    """Return a router for `/healthz`, `/readyz` and `/metrics`, which the OpenAPI document omits.
-
-    `checks`, by component, must contain `storage`. `update_disk_metrics` is called by `/metrics`.
-    """
+    """Return a router for `/healthz`, `/readyz` (which runs `checks`) and `/metrics`."""
     router = APIRouter(include_in_schema=False)
-    health_checks = {name: HealthCheck(check, f"the {name}") for name, check in checks.items()}
+    health_checks = {name: _HealthCheck(check, f"the {name}") for name, check in checks.items()}
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -24,18 +24,11 @@ from stillroom.store.auth.signed_urls import MAX_LIFE_S, READER, UrlSigner, is_s
 from stillroom.store.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.store.causes import note_actor
 from stillroom.store.hooks import NO_HOOKS, Delete, Finish, Hooks
+from stillroom.store.http import serving
 from stillroom.store.http.fields import Fields, announced_sha256, as_rfc3339, combined, lifetime
 from stillroom.store.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.store.http.parameters import DeleteParameters
 from stillroom.store.http.query import ListParameters
-from stillroom.store.http.serving import (
-    PRIVATE_CACHE,
-    PUBLIC_CACHE,
-    answer_image,
-    answer_redirect,
-    explain_failure,
-    write_condition,
-)
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import (
     UNCONDITIONAL,
@@ -57,7 +50,7 @@ class SavedImage(BaseModel):
 
 
 class DeletedImage(BaseModel):
-    """Path of the deleted image, with its id in the trash if it is there."""
+    """Path of a deleted image, with its id in the trash if it was moved there."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
     trash_id: str | None = Field(
@@ -76,7 +69,7 @@ class ImageOperations:
     signer: UrlSigner | None = None
     signed_url: str = ""  # base URL of signed URLs, as `public_url`
     public_read: bool = False  # True if images can be read without a token
-    redirects: bool = True  # False: the server itself sends images that are in a bucket
+    redirects: bool = True  # False if the server itself sends images that are in a bucket
     on_save: Callable[[Request], None] | None = None  # called after a save through ASGI
     hooks: Hooks = NO_HOOKS
 
@@ -99,13 +92,11 @@ class ImageOperations:
         link = {"link": listing.link_after(entries[-1])} if page.more else {}
         return json_answer(entries, headers=link)
 
-    # The following three methods are also called by the fast path, which bypasses ASGI.
-
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Return the permissions for images that a request has by its token or signed URL.
+        """Return the permission to read images that a token or, without one, a signed URL grants.
 
-        With a token, the signature is ignored. If images are public, a request needs neither, but
-        an invalid token or signature is still an error, as with S3 and Google Cloud Storage
+        If images are public, a request needs neither. An invalid token or signature is still an
+        error, as with S3 and Google Cloud Storage
         (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public bucket").
         """
         if "authorization" not in fields and self.signer is not None and is_signed(query):
@@ -117,7 +108,7 @@ class ImageOperations:
         return READER if self.public_read else grant
 
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
-        """Return the result of `authorize_read` from a cache, or None if it must be called."""
+        """Return the result of `authorize_read` from a cache, or None if it is not cached."""
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
         else:
@@ -128,8 +119,8 @@ class ImageOperations:
 
     @property
     def cache_control(self) -> str:
-        """Value of the `Cache-Control` header in responses with images."""
-        return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
+        """`Cache-Control` header of responses with images."""
+        return serving.PUBLIC_CACHE if self.public_read else serving.PRIVATE_CACHE
 
     async def _check_read(self, request: Request) -> tuple[Call, StorageKey, Response | None]:
         fields = combined(request.headers.raw)
@@ -156,7 +147,7 @@ class ImageOperations:
         location: Location | OpenedImage
         location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
-            return ImageResponse(answer_redirect(location))
+            return ImageResponse(serving.answer_redirect(location))
         return await image_response(call.fields, location, self.cache_control, self.hooks.body)
 
     @Operation(
@@ -190,18 +181,19 @@ class ImageOperations:
         """Delete image from storage."""
         call = await Call.of(request, self.authorize)
         image_path = call.image_path("storage:delete")
-        condition, purge = write_condition(call.fields), call.query(DeleteParameters).purge
+        condition = serving.write_condition(call.fields)
+        purge = call.query(DeleteParameters).purge
 
-        with explain_failure(condition):
+        with serving.explain_failure(condition):
             members = await self.delete(StorageKey.of_image(image_path), condition, purge=purge)
         return json_answer({"path": image_path.text, **members})
 
     async def delete(
         self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, purge: bool = False
     ) -> Mapping[str, object]:
-        """Delete an image. The caller has checked the permission.
+        """Delete an image. Return more response fields: the id of the image in the trash, if any.
 
-        Return further members of the response. With `purge`, the trash is not used.
+        The caller has checked the permission. With `purge`, the image is not moved to the trash.
         """
         delete: Delete = self.storage.delete
         if self.hooks.trash is not None and not purge:
@@ -211,7 +203,10 @@ class ImageOperations:
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
     ) -> dict[str, object]:
-        """Check a request, then read its body and save it. Return the fields of `SavedImage`."""
+        """Check an upload, then read and save the image. Return the fields of `SavedImage`.
+
+        The caller has checked the token and the path.
+        """
         grant.require("storage:write", image_path)
         note_actor(grant.subject)  # the fast path does not call `authenticate`
         if "sign-url" in fields:
@@ -224,12 +219,12 @@ class ImageOperations:
         # Unlike in RFC 9530, this is the hash of the image, not of the multipart body.
         sha256 = announced_sha256(fields.get("repr-digest"))
         upload = FilePart(body, boundary, max_bytes=length, expected_sha256=sha256)
-        condition = write_condition(fields)
+        condition = serving.write_condition(fields)
         finishes: Sequence[Finish] = ()
         if not self.hooks.save_fields.isdisjoint(fields):
             finishes = await self.hooks.prepare_save(fields)
 
-        with explain_failure(condition):
+        with serving.explain_failure(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
         saved = self.saved_json(image, image_path)
         try:
@@ -246,7 +241,7 @@ class ImageOperations:
         return saved
 
     def saved_json(self, image: StoredImage, path: ImagePath) -> dict[str, object]:
-        """Return `SavedImage` as a JSON object, without the fields that save hooks add."""
+        """Return the fields of `SavedImage`, except those that hooks and signed URLs add."""
         return {
             "path": path.text,
             "url": f"{self.public_url}/{path.quoted()}",
@@ -269,4 +264,4 @@ class ImageOperations:
         if response is not None:
             return response
         image, cache = await self.storage.stat(key), self.cache_control
-        return ImageResponse(answer_image("HEAD", call.fields, image, cache_control=cache))
+        return ImageResponse(serving.answer_image("HEAD", call.fields, image, cache_control=cache))

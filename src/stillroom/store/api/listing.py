@@ -1,4 +1,4 @@
-"""Query parameters of a listing, limited to the folder that the token permits to read."""
+"""Listing of images, limited to the folder that the token permits to read."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,10 +13,10 @@ from stillroom.store.values import ListQuery
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Query parameters of a listing. `visible` is the prefix, limited to the token's folder."""
+    """Listing of images that a client requests, limited to the folder of its token."""
 
     parameters: ListParameters
-    visible: ImagePrefix
+    visible: ImagePrefix  # requested prefix, or the token's folder if that is deeper
     raw_query: bytes
 
     @classmethod
@@ -28,7 +28,7 @@ class Listing:
 
     @property
     def query(self) -> ListQuery:
-        """Query that the storage runs to list one page."""
+        """Query with which the storage lists one page."""
         return ListQuery(
             prefix=KeyPrefix.of_images(self.visible),
             after=image_key_bound(self.parameters.start_after),
@@ -42,15 +42,14 @@ class Listing:
 
     @property
     def is_above_folder(self) -> bool:
-        """Return whether the request lists one folder level that is above the token's folder."""
+        """Return whether the requested level of folders is above the token's folder."""
         parameters = self.parameters
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """List the only folder at the requested level that the client may see.
+        """Return a list with the folder on the requested level that contains the token's folder.
 
-        It is the token's folder or contains it. The list is empty if the token's folder has no
-        images, or if an earlier page has listed the folder already.
+        The list is empty if the token's folder has no images, or if an earlier page had the folder.
         """
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]

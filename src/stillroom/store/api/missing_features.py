@@ -1,6 +1,6 @@
-"""Responses 501 to requests that need a feature that is off, with the reason and the remedy."""
+"""Routes and hooks that respond 501 to requests for a feature that is off."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import ClassVar
 from urllib.parse import parse_qsl
 
@@ -19,12 +19,12 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
 def feature_off(name: str, reason: str) -> FeatureOff:
-    """Return the error for a request that needs the feature `name`, which is off."""
+    """Return the error for a request that needs the feature `name` while it is off."""
     return FeatureOff(f"this server runs without the feature {name!r}: {reason}")
 
 
 def off_router(prefix: str, name: str, reason: str, authorize: Authorize) -> APIRouter:
-    """Return routes that refuse all requests below `prefix`. The OpenAPI document omits them."""
+    """Return a router that responds 501 to all requests below `prefix`, after the token check."""
     router = APIRouter(prefix=prefix, include_in_schema=False, route_class=OperationRoute)
 
     async def refuse(request: Request) -> Response:
@@ -38,25 +38,21 @@ def off_router(prefix: str, name: str, reason: str, authorize: Authorize) -> API
 
 @dataclass(frozen=True, slots=True)
 class OffHook:
-    """Hook that refuses the save headers and read parameters of a feature that is off."""
+    """Hook that responds 501 to saves and reads that use a feature that is off."""
 
-    @dataclass(frozen=True)
-    class _NoParameters:
-        pass
-
-    query: ClassVar[type] = _NoParameters
+    query: ClassVar[type] = make_dataclass("NoParameters", ())
     name: str
     reason: str
-    header_names: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
+    header_names: tuple[str, ...] = ()  # headers of saves that use the feature
+    parameters: tuple[str, ...] = ()  # query parameters of reads that use the feature
 
     @property
     def headers(self) -> tuple[RequestHeader, ...]:
-        """Headers that are refused."""
+        """Headers of saves that use the feature."""
         return tuple(RequestHeader(name, "", "") for name in self.header_names)
 
     async def prepare(self, fields: Fields) -> Finish | None:
-        """Refuse a save with one of the headers."""
+        """Raise `FeatureOff` if a save has one of the headers."""
         if any(name.lower() in fields for name in self.header_names):
             raise feature_off(self.name, self.reason)
         return None
@@ -64,7 +60,7 @@ class OffHook:
     async def respond(
         self, call: Call, key: StorageKey, operations: ImageOperations
     ) -> Response | None:
-        """Refuse a read with one of the parameters."""
+        """Raise `FeatureOff` if a read has one of the parameters."""
         del key, operations
         names = {name for name, _ in parse_qsl(call.raw_query.decode("latin-1"), True)}
         if not names.isdisjoint(self.parameters):

@@ -1,4 +1,4 @@
-"""FastAPI route class that passes the raw request to an operation and handles exceptions."""
+"""FastAPI route class that passes raw requests to operations, and handles their exceptions."""
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -7,18 +7,12 @@ from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from stillroom.errors import StillroomError
-from stillroom.store.api.responses import (
-    OPERATION,
-    SERVER_ERRORS,
-    ProblemResponse,
-    report_disconnect,
-    report_error,
-)
+from stillroom.store.api import responses
 from stillroom.store.auth.signed_urls import is_signed
 from stillroom.store.telemetry import metrics
 
@@ -27,26 +21,17 @@ Run = Callable[[Request], Awaitable[Response]]
 IMAGE_PATH: Final = "/{path:image_path}"  # matches an image path at the end of a route
 
 
-class _AnyPath(Convertor[str]):
-    """Converter for any image path, even with line feeds, so that the operation rejects it."""
-
-    regex = r"[\s\S]*"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
+class _AnyPath(PathConvertor):
+    regex = r"[\s\S]*"  # matches line feeds, too, so that the operation rejects them
 
 
 register_url_convertor("image_path", _AnyPath())
 
 
 class OperationRoute(APIRoute):
-    """Route that passes the raw request to an operation.
+    """Route that passes the raw request to an operation (docs/adr/0001).
 
-    FastAPI is only used for routing and for the OpenAPI document (docs/adr/0001). It would accept
-    malformed paths and queries, and read the whole form before it calls the operation.
+    FastAPI would accept malformed paths, and read the whole form before it calls the operation.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -57,8 +42,8 @@ class OperationRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             started = time.perf_counter()
-            request.scope[OPERATION] = name
-            status = SERVER_ERRORS
+            request.scope[responses.OPERATION] = name
+            status = responses.SERVER_ERRORS
             try:
                 # A 404 takes precedence over other errors, as if the router had returned it.
                 raw_image_path(request, suffix=suffix)
@@ -80,13 +65,14 @@ async def _run(name: str, operation: Run, request: Request) -> Response:
     try:
         return await operation(request)
     except StillroomError as error:
-        return ProblemResponse(report_error(name, raw_target(request), error))
+        report = responses.report_error(name, raw_target(request), error)
     except ClientDisconnect:
-        return ProblemResponse(report_disconnect(name, raw_target(request)))
+        report = responses.report_disconnect(name, raw_target(request))
+    return responses.ProblemResponse(report)
 
 
 def raw_target(request: Request) -> bytes:
-    """Return the path of a request without decoding it, and without the query."""
+    """Return the undecoded path of a request, without the query."""
     raw = request.scope.get("raw_path")
     if raw is None:
         raise RuntimeError(
@@ -99,8 +85,8 @@ def raw_target(request: Request) -> bytes:
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
     """Return the undecoded image path or run folder of a request; empty if the route has none.
 
-    `suffix` is the fixed part of the route after the path. Raises a 404 if a fixed part of the
-    route is percent-encoded in the request (`im%61ges`) or contains a line feed.
+    `suffix` is the end of the route after the path. Raises HTTPException (404) if a fixed part of
+    the route is percent-encoded in the request (`im%61ges`) or contains a line feed.
     """
     parameters = request.path_params
     image_path: str | None = parameters.get("path", parameters.get("folder"))

@@ -1,10 +1,10 @@
-"""Responses of operations: JSON, images, errors, and 405 for unsupported methods."""
+"""Responses of operations: JSON, images and errors."""
 
 import contextlib
 import json
 import logging
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Response
@@ -25,10 +25,10 @@ log = logging.getLogger("stillroom.api")
 
 
 def json_answer(
-    content: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return `content` as a JSON response, with additional headers."""
-    return Response(json_bytes(content), status, headers={**dict(JSON_HEADERS), **headers})
+    """Return a response with `content` as JSON."""
+    return Response(json_bytes(content), status, headers={**dict(JSON_HEADERS), **(headers or {})})
 
 
 def json_bytes(content: object) -> bytes:
@@ -59,7 +59,7 @@ def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
 
 
 def report_disconnect(name: str, target: bytes) -> Problem:
-    """Log that the client disconnected. Return a response, which the framework requires."""
+    """Log that the client disconnected. Return a response, as the framework expects one."""
     log.info(
         "%(operation)s %(target)s: the client disconnected",
         {"operation": name, "target": escape_target(target)},
@@ -68,7 +68,7 @@ def report_disconnect(name: str, target: bytes) -> Problem:
 
 
 def escape_target(target: bytes) -> str:
-    """Convert an undecoded path to text for the log. Non-ASCII bytes are escaped."""
+    """Return an undecoded path as text for the log. Non-ASCII bytes are escaped."""
     return target.decode("ascii", "backslashreplace")
 
 
@@ -80,24 +80,24 @@ class ProblemResponse(Response):
         self.raw_headers = _raw(problem.headers)
 
 
+@dataclass(frozen=True)
 class MethodNotAllowed:
-    """Response 405 whose `Allow` header contains all methods of a path, not of one route only."""
+    """ASGI application that responds 405. `allow` lists all methods of the path."""
 
-    def __init__(self, allow: str) -> None:
-        self._allow = allow
+    allow: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, and count it in the metrics."""
         metrics.count("method_not_allowed", 405)
         scope[OPERATION] = "method_not_allowed"
-        message = f"{scope['method']} is not allowed here, only {self._allow}"
+        message = f"{scope['method']} is not allowed here, only {self.allow}"
         report = plain_problem(405, message, "method_not_allowed")
-        report.headers.append(("allow", self._allow))
+        report.headers.append(("allow", self.allow))
         await ProblemResponse(report)(scope, receive, send)
 
 
 class ImageResponse(Response):
-    """Response with the bytes of an open image, which is closed at the end or a disconnect."""
+    """Response with the bytes of an open image. The image is closed when the response ends."""
 
     def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:
         super().__init__(status_code=answer.status)
@@ -128,7 +128,7 @@ async def image_response(
     *,
     method: str = "GET",
 ) -> Response:
-    """Return the response to a GET or HEAD request for an opened image, which is always closed."""
+    """Return the response to a GET or HEAD request for an image. The response closes it."""
     try:
         answer = answer_image(method, fields, image.image, cache_control=cache_control)
         delegated = await delegate.delegate(fields, answer, image) if delegate else None

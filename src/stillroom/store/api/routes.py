@@ -1,4 +1,4 @@
-"""Routes of the API, created from the operations, with OpenAPI metadata and 405 responses."""
+"""Decorator for operations of the API, and the router that is created from them."""
 
 import functools
 import inspect
@@ -10,14 +10,7 @@ from fastapi import APIRouter, Body, File, Path, Query, Request, Response, Uploa
 from fastapi.responses import JSONResponse
 from starlette.routing import Route, compile_path
 
-from stillroom.store.api.document import (
-    BEARER,
-    error_responses,
-    file_response,
-    image_responses,
-    not_modified_response,
-    openapi_extra,
-)
+from stillroom.store.api import document
 from stillroom.store.api.operation import OperationRoute, Run
 from stillroom.store.api.responses import MethodNotAllowed
 from stillroom.store.hooks import NO_HOOKS, Hooks, RequestHeader
@@ -28,7 +21,7 @@ Handler = TypeVar("Handler", bound=Callable[..., object])
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}  # others are UUIDs
-_UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))  # by any operation
+_UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))  # of no operation
 _MARK: Final = "stillroom_operation"  # attribute with which `Operation` decorates a handler
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
@@ -38,38 +31,34 @@ class Operation:
     """Decorator for a handler of one HTTP method and path, with its OpenAPI metadata.
 
     The OpenAPI document contains the name and the docstring of the handler.
-
-    Attributes:
-        passes: HTTP methods of this path that a later route handles, so that they do not get 405.
-        needs_token: False if requests are authorized in another way than by a token.
     """
 
     method: Method
     path: str  # path after the prefix of the router
-    refusals: tuple[int, ...]  # status codes of errors, apart from those in `statuses`
+    refusals: tuple[int, ...]  # status codes of errors, except those that `statuses` adds
     _: KW_ONLY
     answer: Any = None  # type of the JSON response; None for an image or another file
     status: int = 200
     query: type | None = None  # dataclass of the query parameters
     headers: tuple[str | RequestHeader, ...] = ()  # supported request headers
-    hooks: Literal["read", "save"] | None = None  # kind of the hooks; see `with_hooks`
-    hook_queries: tuple[type, ...] = ()
+    hooks: Literal["read", "save"] | None = None  # kind of the hooks that extend the operation
+    hook_queries: tuple[type, ...] = ()  # dataclasses of the query parameters of read hooks
     body: Any = None  # type of the JSON body, `UploadFile` for a form, or `bytes` for a file
     may_lack_body: bool = False
     is_paged: bool = False  # True if the response is a page with a `Link` header
     example: object = None  # example body of the 200 response
     is_cacheable: bool = False  # True if the 200 response has an `ETag`, so that 304 is possible
     media_type: str | None = None  # media type of the response, if it is neither JSON nor an image
-    passes: tuple[Method, ...] = ()
-    needs_token: bool = True
+    passes: tuple[Method, ...] = ()  # methods of this path that a later route handles (no 405)
+    needs_token: bool = True  # False if requests are authorized in another way
 
     def __call__(self, handler: Handler) -> Handler:
-        """Make a method the handler of this operation."""
+        """Attach the metadata to a handler."""
         handler.__dict__[_MARK] = self
         return handler
 
     def with_hooks(self, hooks: Hooks) -> Self:
-        """Return this operation with the query parameters and request headers of its hooks."""
+        """Return this operation with the query parameters and headers that its hooks support."""
         if self.hooks == "read":
             return replace(self, hook_queries=tuple(hook.query for hook in hooks.read))
         if self.hooks == "save":
@@ -79,40 +68,41 @@ class Operation:
 
     @property
     def statuses(self) -> list[int]:
-        """All status codes of errors, without 422: FastAPI adds it, except for HEAD."""
+        """Status codes of errors, without 422, which FastAPI adds (except for HEAD)."""
         token = (401, 403) if self.needs_token else (403,)
         body = () if self.body in (None, UploadFile, bytes) else (413, 415)  # of a JSON body
         return sorted({*self.refusals, *token, *body})
 
     def add_to(self, router: APIRouter, run: Run) -> None:
-        """Add a route to `router` that handles requests with `run`."""
+        """Add a route to `router`. `run` handles its requests."""
         has_body = self.method != "HEAD"
         statuses = self.statuses if has_body else (*self.statuses, 422)
         is_image = self.answer is None and self.media_type is None
-        responses = (image_responses if is_image else error_responses)(*statuses, has_body=has_body)
+        describe = document.image_responses if is_image else document.error_responses
+        responses = describe(*statuses, has_body=has_body)
         if self.is_cacheable:
-            responses = {**not_modified_response(), **responses}
+            responses = {**document.NOT_MODIFIED, **responses}
         if self.media_type is not None:
-            responses = {**file_response(self.media_type), **responses}
+            responses = {**document.file_response(self.media_type), **responses}
         router.add_api_route(
             self.path,
             _endpoint(self, run),
             methods=[self.method],
             status_code=self.status,
-            dependencies=[BEARER] if self.needs_token else [],
+            dependencies=[document.BEARER] if self.needs_token else [],
             response_model=self.answer,
             response_class=Response if self.answer is None else JSONResponse,
             responses=responses,
-            openapi_extra=openapi_extra(
+            openapi_extra=document.openapi_extra(
                 *self.headers, has_body=has_body, is_paged=self.is_paged, example=self.example
             ),
         )
 
 
 def operation_router(prefix: str, operations: object, *, tag: str) -> APIRouter:
-    """Return a router for the handlers in `operations`, which are decorated with `Operation`.
+    """Return a router for the methods of an object that are decorated with `Operation`.
 
-    Requests with other HTTP methods get 405. The first route that matches a request handles it.
+    Requests with other HTTP methods get 405.
     """
     router = APIRouter(prefix=prefix, tags=[tag], route_class=OperationRoute)
     paths: dict[str, list[tuple[Operation, Run]]] = {}

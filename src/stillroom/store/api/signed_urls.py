@@ -1,4 +1,4 @@
-"""HTTP operation that creates signed URLs, and the request header `Sign-Url` of saves."""
+"""HTTP operation that creates signed URLs, and the request header `Sign-Url` for saves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Transform(JsonForm):
         return urlencode(self.model_dump(exclude_none=True))
 
 
-# `max_bytes` is also used for the other forms: enough for 1,000 of the longest paths.
+# `max_bytes` also limits the other request bodies: it is enough for 1,000 of the longest paths.
 class UrlToSign(JsonForm, max_bytes=4 * 1024**2, example='{"path": "…"}'):
     """Request body: image or thumbnail for which a URL is signed."""
 
@@ -69,7 +69,7 @@ class UrlsToSign(JsonForm):
 
 
 class ArchiveContent(JsonForm):
-    """Images in a ZIP file: either all with a prefix, or those with the paths."""
+    """Content of a ZIP file: all images with a prefix, or the images with these paths."""
 
     prefix: str | None = Field(default=None, examples=[f"{FOLDER_EXAMPLE}/"])
     paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
@@ -115,12 +115,12 @@ class SignedImageUrls(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Operation that signs URLs. That of an image is `{public_url}/{path}?{signature}`."""
+    """Operation that signs URLs."""
 
     authorize: Authorize
     signer: UrlSigner
-    public_url: str
-    api_url: str
+    public_url: str  # base URL of images
+    api_url: str  # base URL of the API, for ZIP files
     archive: SelectArchive | None = None
 
     @Operation(

@@ -1,4 +1,4 @@
-"""Decorator that makes Pydantic models for the OpenAPI document from the dataclasses in `wire`."""
+"""Decorator that creates Pydantic models, for the OpenAPI document, from dataclasses in `wire`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -17,12 +17,12 @@ def view_of(
     """Return a decorator that adds fields of the dataclass `kind` to a Pydantic model.
 
     If `names` is not empty, only these fields are added. Fields in `optional` may be missing in a
-    response. `types` contains types, by field name, that replace those of the dataclass.
+    response. `types` maps field names to types that replace those of the dataclass.
     """
 
     def decorate(model: type[Model]) -> type[Model]:
         hints, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
-        found: dict[str, Any] = {}
+        model_fields: dict[str, Any] = {}
         for name in names or [item.name for item in fields(kind) if item.metadata != LOCAL]:
             (note,) = getattr(annotated[name], "__metadata__", (Shown(),))
             field = Field(
@@ -30,13 +30,13 @@ def view_of(
                 description=note.description,
                 examples=list(note.examples) or None,
             )
-            found[name] = (types.get(name, hints[name]), field)
+            model_fields[name] = (types.get(name, hints[name]), field)
         return create_model(
             model.__name__,
             __base__=model,
             __doc__=model.__doc__,
             __module__=model.__module__,
-            **found,
+            **model_fields,
         )
 
     return decorate

@@ -1,4 +1,4 @@
-"""Configuration of the keys for tokens: shared secrets, a public key, or the URL of a key set."""
+"""Configuration of the keys for tokens: shared secrets, a public key file, or a key set URL."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,25 +10,17 @@ from stillroom.store.auth.keys import Algorithm
 class SecretConfig:
     """Shared secrets that sign and verify tokens (HS256) and URLs."""
 
-    file: Path  # file for a generated secret, used if `current` is None
-    current: str | None = field(default=None, repr=False)  # secret that signs
-    previous: tuple[str, ...] = field(default=(), repr=False)  # these still verify
+    file: Path  # file with a generated secret, which is used if `current` is None
+    current: str | None = field(default=None, repr=False)  # configured secret, which signs
+    previous: tuple[str, ...] = field(default=(), repr=False)  # older secrets, which only verify
 
 
 @dataclass(frozen=True, slots=True)
-class KeyFileConfig:
-    """Public key in a PEM file, which verifies tokens."""
+class PublicKeysConfig:
+    """Public keys of a token issuer, in a PEM file or at a URL (JSON Web Key Set)."""
 
-    file: Path
+    place: Path | str  # PEM file, or URL
     algorithm: Algorithm
 
 
-@dataclass(frozen=True, slots=True)
-class JwksConfig:
-    """JSON Web Key Set (JWKS) that a token issuer publishes at a URL."""
-
-    url: str
-    algorithm: Algorithm
-
-
-KeysConfig = SecretConfig | KeyFileConfig | JwksConfig
+KeysConfig = SecretConfig | PublicKeysConfig

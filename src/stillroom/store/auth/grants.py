@@ -1,4 +1,4 @@
-"""Permissions of tokens: scopes, which may be limited to one folder."""
+"""Permissions of tokens: scopes, which can be limited to one folder."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -17,11 +17,11 @@ SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:de
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permissions of a caller, from a token or a signed URL. An invalid subject becomes None."""
+    """Permissions of a client, from its token or a signed URL."""
 
     scopes: frozenset[Scope]  # permitted kinds of operations
-    folder: str = ""  # folder that limits the scopes, with a trailing slash; empty: no limit
-    subject: str | None = None  # subject of the token (`sub`), for events; None if it has none
+    folder: str = ""  # folder to which the scopes are limited, with a slash at the end; empty: all
+    subject: str | None = None  # subject of the token (`sub`), for events; None: missing or invalid
 
     def __post_init__(self) -> None:
         if self.subject is not None:
@@ -29,32 +29,32 @@ class Grant:
 
     @classmethod
     def everything(cls) -> Self:
-        """Return a grant with all scopes for all folders."""
+        """Return all permissions for all folders."""
         return cls(frozenset(SCOPES))
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Return a grant limited to a folder (`a` or `a/`), or raise `InvalidPath`."""
+        """Return permissions that are limited to a folder (`a` or `a/`), or raise `InvalidPath`."""
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
-        """Raise `Forbidden` unless the grant contains `scope` for the image path `path`."""
+        """Raise `Forbidden` unless the client has the permission `scope` for an image path."""
         self.require_scope(scope)
         if not self.covers(path):
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
-        """Raise `Forbidden` unless the grant contains `scope` for the folder and all in it."""
+        """Raise `Forbidden` unless the client has the permission `scope` for a whole folder."""
         self.require_scope(scope)
         if not f"{folder.text}/".startswith(self.folder):
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def covers(self, path: ImagePath) -> bool:
-        """Return whether a path is in the grant's folder (`a/` contains neither `ab` nor `a`)."""
+        """Return whether an image path is in the folder to which the scopes are limited."""
         return path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Limit `prefix` to the grant's folder, or raise `Forbidden`."""
+        """Return `prefix` or, if that contains it, the permitted folder. May raise `Forbidden`."""
         self.require_scope(scope)
         if prefix.text.startswith(self.folder):
             return prefix
@@ -63,13 +63,13 @@ class Grant:
         raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_everywhere(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless the grant contains `scope` and is not limited to a folder."""
+        """Raise `Forbidden` unless the client has the permission `scope` for all folders."""
         self.require_scope(scope)
         if self.folder:
             raise Forbidden(f"the token is limited to {self.folder!r}")
 
     def require_scope(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless the grant contains `scope`, at least for one folder."""
+        """Raise `Forbidden` unless the client has the permission `scope` for some folder."""
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}", scope=scope)
 
@@ -87,5 +87,5 @@ def parse_scopes(text: str) -> frozenset[Scope]:
 
 
 Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
-"""Function that returns the grant for an `Authorization` header (None: no header). It returns an
-awaitable only if it must wait. It raises `Unauthenticated` if the header is missing or invalid."""
+"""Function that returns the permissions for an `Authorization` header (None: no header), or an
+awaitable if it must wait. It raises `Unauthenticated` if the header is missing or invalid."""

@@ -1,9 +1,4 @@
-"""Public keys that an identity provider publishes as a JSON Web Key Set (RFC 7517).
-
-A background task refreshes the key set, so that requests do not wait for it. Only a token with an
-unknown key id causes another fetch, at most once in `UNKNOWN_KEY_S` seconds. If a fetch fails, the
-last valid key set remains in use.
-"""
+"""Public keys that an identity provider publishes as a JSON Web Key Set (RFC 7517)."""
 
 import asyncio
 import contextlib
@@ -34,23 +29,22 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Keys that can verify tokens. With a single key (`only`), tokens need no key id."""
+    """Keys that can verify tokens."""
 
     count: int
-    by_kid: Mapping[str, PublicKey]
-    only: PublicKey | None
+    by_kid: Mapping[str, PublicKey]  # keys by their id
+    only: PublicKey | None  # key for tokens without a key id, if there is a single key
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Parse a key set without keys that cannot verify tokens. Raises ValueError."""
+        """Parse a key set, and skip the keys that cannot verify tokens. Raises ValueError."""
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):
             raise ValueError("the key set has no list `keys`")  # noqa: TRY004  (invalid data)
         by_kid: dict[str, PublicKey] = {}
         usable: list[PublicKey] = []
         for entry in entries:
-            key = _parse_key(entry, algorithm)
-            if key is None:
+            if (key := _parse_key(entry, algorithm)) is None:
                 continue
             usable.append(key)
             kid = entry.get("kid")
@@ -61,13 +55,17 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the keys for a token with this key id (None: no id): at most one key."""
+        """Return the key for a token with the key id `kid` (None: no id), or an empty sequence."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
 
 class PublishedKeys(KeySource):
-    """Key source that fetches a key set from a URL and refreshes it, in each server process."""
+    """Key source that fetches a key set from a URL, and refreshes it in the background.
+
+    A token with an unknown key id causes another fetch, at most once in `UNKNOWN_KEY_S`. If a fetch
+    fails, the last valid key set remains in use.
+    """
 
     def __init__(
         self,
@@ -90,7 +88,7 @@ class PublishedKeys(KeySource):
         self._fetch_task: asyncio.Task[None] | None = None
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key with the id `kid`. If it is unknown, fetch the key set first."""
+        """Return the key for `kid`, if any. If the id is unknown, fetch the key set first."""
         keys = self.candidates_now(kid)
         if not keys and self._may_fetch_for(kid):
             await asyncio.shield(self._fetch_once())  # other callers may wait for the same fetch
@@ -99,7 +97,7 @@ class PublishedKeys(KeySource):
 
     @contextlib.asynccontextmanager
     async def keep_fresh(self) -> AsyncIterator[None]:
-        """Context manager: fetch the key set at once and then periodically."""
+        """Context manager that fetches the key set at once and then periodically."""
         self._fetch_once()
         refreshing = asyncio.create_task(self._refresh_forever())
         try:
@@ -112,7 +110,7 @@ class PublishedKeys(KeySource):
                         await task
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the keys with the id `kid`: at most one key. See `KeySource`."""
+        """Return the known key for `kid`, if there is one. See `KeySource`."""
         self._drop_old_keys()
         return () if self._key_set is None else self._key_set.find(kid)
 
@@ -126,7 +124,7 @@ class PublishedKeys(KeySource):
             log.error(message, self._log_url, MAX_AGE_S // 3600)
 
     def _may_fetch_for(self, kid: str | None) -> bool:
-        if self._fetch_task is not None:
+        if self._fetch_task is not None and not self._fetch_task.done():
             return True
         if kid is None and self._key_set is not None:
             return False  # with several keys, a fetch would not help
@@ -143,13 +141,9 @@ class PublishedKeys(KeySource):
             await asyncio.sleep(pause_s if self._failures else REFRESH_S)
 
     def _fetch_once(self) -> asyncio.Task[None]:
-        if self._fetch_task is None:
+        if self._fetch_task is None or self._fetch_task.done():
             self._fetch_task = asyncio.create_task(self._replace_keys())
-            self._fetch_task.add_done_callback(self._clear_task)
         return self._fetch_task
-
-    def _clear_task(self, _: asyncio.Task[None]) -> None:
-        self._fetch_task = None
 
     async def _replace_keys(self) -> None:
         try:
@@ -165,15 +159,15 @@ class PublishedKeys(KeySource):
             log.warning(message, self._log_url, str(error) or type(error).__name__, state)
             self._drop_old_keys()
             return
-        known = self._key_set
-        if known is None or self._failures or keys.by_kid.keys() != known.by_kid.keys():
+        old = self._key_set
+        if old is None or self._failures or keys.by_kid.keys() != old.by_kid.keys():
             message = "fetched token keys from %s: %d can be used for %s"
             log.info(message, self._log_url, keys.count, self.algorithm)
         self._key_set, self._fetched_at, self._failures = keys, self._now(), 0
 
 
 async def fetch_key_set(url: str) -> bytes:
-    """Fetch a key set. Raises ValueError, `httpx.HTTPError`, OSError or TimeoutError."""
+    """Return the bytes of a key set. Raises ValueError, `httpx.HTTPError` or OSError."""
     async with asyncio.timeout(FETCH_TIMEOUT_S):
         # In a thread, since loading the system's certificates takes about 10 ms.
         trust = await asyncio.to_thread(ssl.create_default_context)
@@ -194,7 +188,7 @@ async def fetch_key_set(url: str) -> bytes:
 
 
 def _parse_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
-    """Parse one key (RFC 7517, section 4). Return None if the key cannot verify tokens."""
+    """Parse a key (RFC 7517, section 4). Return None if it cannot verify tokens."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
         return None
     if "d" in entry or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":

@@ -1,7 +1,7 @@
 """Keys that verify the signatures of tokens: shared secrets or public keys.
 
-The signature algorithm is configured and never read from a token. Otherwise an attacker could set
-the algorithm of a token to HS256, and sign the token with the public key as the shared secret.
+The algorithm is configured, and never taken from a token. Otherwise, an attacker could create a
+token with the algorithm HS256, and sign it with the public key as the shared secret.
 """
 
 import base64
@@ -41,34 +41,31 @@ _NEEDS: Final[dict[Algorithm, str]] = {
 
 
 class KeySource:
-    """Source of the keys for verifying tokens with one algorithm.
+    """Source of the keys for verifying tokens with one algorithm."""
 
-    Attributes:
-        unscoped_may_all: True if a token without a scope claim has all permissions. Only for shared
-            secrets: other issuers create tokens for many services.
-    """
-
-    description: str  # algorithm and origin of the keys, in one line for the log
+    description: str  # algorithm and origin of the keys, for the log
     algorithm: Algorithm
+    # True if a token without a scope claim has all permissions. Only for shared secrets, since
+    # other issuers create tokens for many services.
     unscoped_may_all = False
     _keys: Sequence[str | PublicKey] = ()
 
     def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the known keys for a token with the key id `kid` (None: no id). Never waits."""
+        """Return the known keys for a token with the key id `kid` (None: no id)."""
         del kid
         return self._keys
 
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """Return the keys for `kid` like `candidates_now`, but first fetch them if necessary."""
+        """Return the keys like `candidates_now`, but fetch them first if `kid` is unknown."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Return a context manager that refreshes the keys while it is open."""
+        """Return a context manager in which the keys are refreshed in the background."""
         return contextlib.nullcontext()
 
 
 class SharedSecrets(KeySource):
-    """Key source that tries each of the shared secrets, whatever key id a token has."""
+    """Key source with shared secrets. Any of them can verify a token, and key ids are ignored."""
 
     description = "HS256 with a shared secret"
     algorithm = "HS256"
@@ -80,10 +77,9 @@ class SharedSecrets(KeySource):
 
 
 class PublicKeyFile(KeySource):
-    """Key source with the public key from a PEM file, which is read once at the start."""
+    """Key source with the public key in a PEM file. May raise `ConfigurationError`."""
 
     def __init__(self, file: Path, algorithm: Algorithm) -> None:
-        """Read the public key. Raise `ConfigurationError` if it does not suit `algorithm`."""
         self.description = f"{algorithm} with the public key in {file}"
         self.algorithm = algorithm
         self._keys = (_read_pem(file, algorithm),)
@@ -105,7 +101,7 @@ def check_secrets(secrets: Sequence[str]) -> None:
 
 
 def is_suitable(key: object, algorithm: Algorithm) -> bool:
-    """Return whether a key has the type and size that an algorithm requires."""
+    """Return whether a public key has the type and the size that the algorithm requires."""
     if not isinstance(key, _TYPES[algorithm]):
         return False
     if isinstance(key, RSAPublicKey):
@@ -114,7 +110,7 @@ def is_suitable(key: object, algorithm: Algorithm) -> bool:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decode base64url (RFC 7515). Raise ValueError if there is padding or an unused bit is set."""
+    """Decode base64url without padding (RFC 7515). Raise ValueError if it is not canonical."""
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:

@@ -1,9 +1,10 @@
-"""Secret that the server generates and stores, to sign tokens if no secret is configured."""
+"""Secret for signing tokens, which a server generates and stores if none is configured."""
 
 import contextlib
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from stillroom.errors import ConfigurationError
@@ -21,11 +22,7 @@ def load_secret(file: Path) -> str:
 
 
 def load_or_make_secret(file: Path) -> tuple[str, bool]:
-    """Read or generate the secret. Return it, and whether this call has generated it.
-
-    If several processes start at the same time, each of them links a temporary file to the name
-    `file`. Only one succeeds, and all use its secret. Raises `ConfigurationError`.
-    """
+    """Read or generate the secret. Return it, and whether this call has generated it."""
     try:
         is_new = not file.exists() and _make(file)
         return _load(file), is_new
@@ -51,20 +48,15 @@ def _load(file: Path) -> str:
 def _make(file: Path) -> bool:
     folder = file.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-    draft = folder / f"{file.name}.{secrets.token_hex(8)}"
-    fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(fd, "w", encoding="ascii") as opened:
-            opened.write(secrets.token_urlsafe(32) + "\n")
-            opened.flush()
-            os.fsync(opened.fileno())
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", prefix="secret.", dir=folder) as draft:
+        draft.write(secrets.token_urlsafe(32) + "\n")
+        draft.flush()
+        os.fsync(draft.fileno())
         with contextlib.suppress(FileExistsError):  # another process was faster: use its secret
-            os.link(draft, file)
+            os.link(draft.name, file)
             _sync_folder(folder)
             return True
-        return False
-    finally:
-        draft.unlink()
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,10 +1,9 @@
-"""Signed URLs, each of which can be used to read one image without a token until it expires.
+"""Signed URLs, each of which permits to read one image without a token until it expires.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 
-The signature covers the raw bytes of the path and of the other parameters, so that nothing is
-decoded or sorted before verification. If the same path is percent-encoded differently, it needs
-another signature (docs/adr/0007).
+The signature is computed from the raw bytes of the path and the parameters, without decoding them.
+So a path that is percent-encoded differently needs another signature (docs/adr/0007).
 """
 
 import base64
@@ -21,16 +20,14 @@ from stillroom.paths import ImagePath
 from stillroom.store.auth.grants import Grant
 from stillroom.store.auth.keys import check_secrets
 
+# Maximum lifetime of a signed URL in seconds, as in S3:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
 MAX_LIFE_S: Final = 7 * 24 * 3600
-"""Maximum lifetime of a signed URL in seconds, as in S3:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""Permission to read, for a request with a signed URL or for any request if images are public."""
+"""Permission of a request with a signed URL, and of any request if images are public."""
 
-ARCHIVE: Final = ImagePath("archive")
-"""Name, and purpose, for which URLs of ZIP files are signed."""
-
+ARCHIVE: Final = ImagePath("archive")  # last segment and purpose of signed URLs of ZIP files
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
 _KEY_BYTES: Final = 32
@@ -45,17 +42,16 @@ _VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """Percent-encoded path and query without a leading slash, and expiration in epoch seconds."""
+    """Signed URL, without the base URL of the server."""
 
-    target: str
-    expires_at: int
+    target: str  # percent-encoded path and query, without a slash at the beginning
+    expires_at: int  # epoch seconds
 
 
 class UrlSigner:
-    """Signer and verifier of URLs. Its keys are derived from the token secrets."""
+    """Signer and verifier of URLs. The first secret signs URLs, and all secrets verify them."""
 
     def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
-        """Create a signer. `secrets[0]` signs URLs; all secrets verify them."""
         check_secrets(secrets)
         keys = [_derive(secret.encode()) for secret in secrets]
         self._kid, self._key = keys[0]
@@ -65,10 +61,10 @@ class UrlSigner:
     def sign(
         self, path: ImagePath, *, valid_for_s: int, parameters: str = "", purpose: str = "GET"
     ) -> SignedUrl:
-        """Sign a URL for reading an image, which need not exist, with percent-encoded `parameters`.
+        """Sign a URL for reading an image, which need not exist.
 
         The caller has checked the permission. The URL is valid for 1 to `MAX_LIFE_S` seconds.
-        For another `purpose`, `path` is a fixed name, which `check` must get, too.
+        `parameters` are further query parameters, percent-encoded.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(
@@ -78,10 +74,7 @@ class UrlSigner:
         return SignedUrl(self.sign_for(purpose, path.quoted(), expires_at, parameters), expires_at)
 
     def sign_for(self, purpose: str, name: str, expires_at: int, parameters: str) -> str:
-        """Return `{name}?{query}` with a signature for one purpose, such as an HTTP method.
-
-        `name` and `parameters` are percent-encoded, and not encrypted.
-        """
+        """Return `{name}?{query}`, signed for one purpose until `expires_at` (epoch seconds)."""
         expires, others = str(expires_at).encode(), parameters.encode("ascii")
         signed = (purpose.encode(), name.encode("ascii"), others, expires, self._kid)
         signature = _signature(self._key, *signed).decode()
@@ -91,20 +84,16 @@ class UrlSigner:
         return f"{name}?{query}"
 
     def check(self, raw_path: bytes, query: bytes, *, purpose: str = "GET") -> Grant:
-        """Return the permission to read, or raise `Unauthenticated`.
-
-        `query` is the raw query, and `raw_path` the undecoded path after the route's prefix.
-        """
+        """Verify a signed URL. Return the permission to read, or raise `Unauthenticated`."""
         _, expires_at = self.check_for(purpose, raw_path, query)
         if expires_at <= self._now():
             raise Unauthenticated(_REFUSED)
         return READER
 
     def check_for(self, purpose: str, raw_path: bytes, query: bytes) -> tuple[bytes, int]:
-        """Verify a signature, and return the other parameters and the expiration (epoch seconds).
+        """Verify a signature. Return the other parameters and the expiration (epoch seconds).
 
-        The expiration may have passed. Raises `Unauthenticated` if the signature is not valid for
-        this purpose.
+        The expiration may have passed. Raises `Unauthenticated`.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         key = self._keys.get(match["kid"]) if match else None
@@ -129,11 +118,8 @@ def _signature(key: bytes, *parts: bytes) -> bytes:
 
 
 def _derive(secret: bytes) -> tuple[bytes, bytes]:
-    """Derive a key id and a signing key, which do not reveal the secret.
-
-    HKDF with SHA-256, no salt, and one block for each label:
-    https://www.rfc-editor.org/rfc/rfc5869#section-2
-    """
+    # HKDF with SHA-256, no salt, and one block for each label. The results do not reveal the
+    # secret: https://www.rfc-editor.org/rfc/rfc5869#section-2
     extracted = hmac.digest(bytes(hashlib.sha256().digest_size), secret, hashlib.sha256)
     kid, key = (
         hmac.digest(extracted, _CONTEXT + label + b"\x01", hashlib.sha256)

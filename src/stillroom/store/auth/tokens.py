@@ -1,8 +1,8 @@
 """Creation and verification of JSON Web Tokens (RFC 7519).
 
-PyJWT would accept some tokens that this module rejects: those with a missing or invalid `exp`,
-duplicate names, padded or non-canonical base64, critical extensions, or excessive length. Keys that
-a token specifies itself (`jku`, `jwk`, `x5u`) are ignored.
+This module rejects tokens that PyJWT would accept: those with a missing or invalid `exp`, duplicate
+names, padded or non-canonical base64, critical extensions, or more than 8,192 characters. Keys in
+a token (`jku`, `jwk`, `x5u`) are ignored.
 """
 
 import re
@@ -40,16 +40,16 @@ class _UnverifiedToken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenVerifier:
-    """Verifier of `Authorization` headers. Its errors only reveal whether a token has expired."""
+    """Verifier of tokens. Its errors tell clients only whether a token has expired."""
 
     keys: KeySource
     _: KW_ONLY
-    audience: str | None = None  # required value; None accepts any
-    issuer: str | None = None  # here, too
+    audience: str | None = None  # required audience; None accepts any
+    issuer: str | None = None  # required issuer; None accepts any
     now: Callable[[], float] = time.time
 
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
-        """Return a token's grant and expiration (epoch seconds), or raise `Unauthenticated`."""
+        """Return the permissions and the expiration (epoch seconds) of a valid token."""
         try:
             token = self._parse(authorization)
             return self._verify(token, await self.keys.candidates(token.kid))
@@ -57,7 +57,7 @@ class TokenVerifier:
             raise Unauthenticated from None
 
     def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
-        """Return the result of `check` without waiting, or None if `check` would fetch keys."""
+        """Return the result of `check`, or None if the keys must be fetched first."""
         try:
             token = self._parse(authorization)
             keys = self.keys.candidates_now(token.kid)
@@ -72,8 +72,12 @@ class TokenVerifier:
         if match is None:
             raise Unauthenticated
         header, payload, _ = (decode_base64url(part) for part in match[1].split("."))
-        kid = self._check_header(parse_object(header))
-        claims = parse_object(payload)
+        fields, claims = parse_object(header), parse_object(payload)
+        if fields.get("alg") != self.keys.algorithm or "crit" in fields:
+            raise ValueError("unsupported algorithm or extension")
+        kid = fields.get("kid")
+        if not isinstance(kid, str | None):
+            raise ValueError("kid must be a string")  # noqa: TRY004  (a wrong claim, not a wrong argument)
         return _UnverifiedToken(match[1], kid, claims, self._check_times(claims))
 
     def _verify(
@@ -85,16 +89,8 @@ class TokenVerifier:
             raise TokenExpired
         return grant, token.expires
 
-    def _check_header(self, header: dict[str, object]) -> str | None:
-        kid = header.get("kid")
-        if header.get("alg") != self.keys.algorithm or "crit" in header:
-            raise ValueError("unsupported algorithm or extension")
-        if not isinstance(kid, str | None):
-            raise ValueError("kid must be a string")  # noqa: TRY004  (a wrong claim, not a wrong argument)
-        return kid
-
     def _check_times(self, claims: dict[str, object]) -> float:
-        """Check that all times are valid numbers, and return `exp`, even if it is in the past."""
+        """Check that all times are numbers, and return `exp`, which may be in the past."""
         if "exp" not in claims:
             raise ValueError("exp is missing")
         expires = 0.0
@@ -150,7 +146,7 @@ def mint_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """Create a token, signed with `secret` (HS256). Without `scopes`, it has all permissions."""
+    """Create a token and sign it with `secret` (HS256). None for `scopes` means all scopes."""
     check_secrets([secret])
     now = int(time.time())
     claims: dict[str, object] = {"iat": now, "exp": now + int(expires_in.total_seconds())}

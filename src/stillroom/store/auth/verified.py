@@ -1,7 +1,7 @@
-"""Cache of recently verified tokens, since verifying one takes 50 µs (HS256) to 130 µs (EdDSA).
+"""Cache of verified tokens, since verifying a token takes 50 µs (HS256) to 130 µs (EdDSA).
 
-Each cache key is a complete `Authorization` header. Only valid tokens are cached, so that forged
-tokens cannot fill the cache. Entries expire early, so that a withdrawn key soon stops working.
+The keys of the cache are complete `Authorization` headers. Only valid tokens are cached, so that
+forged tokens cannot fill the cache. An entry expires after 30 s, as a signing key may be withdrawn.
 """
 
 import time
@@ -19,10 +19,10 @@ _LONGEST: Final = 2048  # characters of a header. With `_MAX` entries, this is a
 
 
 class Verified(NamedTuple):
-    """Grant of a verified token, and the time (seconds since the epoch) until which it is valid."""
+    """Permissions of a token that has been verified."""
 
     grant: Grant
-    until: float
+    until: float  # time (epoch seconds) at which the token must be verified again
 
 
 class VerifiedTokens:
@@ -34,7 +34,7 @@ class VerifiedTokens:
         self._cache: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
     def verify_now(self, authorization: str | None) -> Verified | None:
-        """Return the grant of a valid token, or None if `verify` must wait or raise an error."""
+        """Return a valid token's permissions, or None if `verify` must be awaited instead."""
         if authorization is None:
             return None
         verified = self._look_up(authorization)
@@ -47,7 +47,7 @@ class VerifiedTokens:
         return verified
 
     async def verify(self, authorization: str | None) -> Grant:
-        """Return the grant of a token. Raise `Unauthenticated` if it is missing or invalid."""
+        """Return the permissions of a token, or raise `Unauthenticated` or `TokenExpired`."""
         verified = None if authorization is None else self._look_up(authorization)
         if verified is not None:
             return verified.grant

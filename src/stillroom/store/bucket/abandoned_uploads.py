@@ -1,6 +1,6 @@
-"""Background task that aborts abandoned multipart uploads, to free the space of their parts.
+"""Background tasks that abort incomplete multipart uploads, so that the bucket deletes their parts.
 
-After a crash, the bucket's lifecycle rule deletes the parts instead (docs/r2.md).
+After a crash of this process, the bucket's lifecycle rule aborts them instead (docs/r2.md).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from stillroom.errors import StillroomError
 from stillroom.store.background import Stopping
 from stillroom.store.objectstore import DEADLINE_S, ObjectStore
 
-_MAX: Final = 1000  # pending aborts; further uploads are left to the lifecycle rule
+_MAX: Final = 1000  # tasks; further uploads are left to the lifecycle rule
 _AT_ONCE: Final = 4  # requests, so that connections remain for saves and reads
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
@@ -36,11 +36,11 @@ class AbandonedUploads:
         self._start(key, functools.partial(self._abort, key, upload_id))
 
     def abort_unknown(self, key: str, *, is_shared: bool = True) -> None:
-        """Find and abort an upload whose id is unknown, as the response to its creation was lost.
+        """Find and abort an upload of `key` whose id was lost with the response to its creation.
 
-        Other processes may be sending uploads of the same key, but they send the first part within
-        `DEADLINE_S`. An upload that has no part after twice this time is aborted. If `is_shared` is
-        False, there are no such processes, and it is aborted when this process ends, too.
+        Other processes may upload to the same key, but they send their first part within
+        `DEADLINE_S`. So uploads that have no part after twice this time are aborted. If `is_shared`
+        is False, there are no such processes, and the upload is also aborted by `close`.
         """
         if key in self._unknown:
             return
@@ -70,15 +70,13 @@ class AbandonedUploads:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                await attempt()
+                return await attempt()
             except StillroomError as error:
                 message = "cannot abort the incomplete upload of %r, will retry: %s (%r)"
                 log.warning(message, key, error, error.__cause__)
-            else:
-                return
-            if await self._closing.within(min(pause_s, _LONGEST_PAUSE_S)):
-                return
-            pause_s *= 2
+            if await self._closing.within(pause_s):
+                return None
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _abort(self, key: str, upload_id: str) -> None:
         async with self._slots:
@@ -94,7 +92,7 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Wait up to `DEADLINE_S` for running aborts. A lifecycle rule deletes remaining parts."""
+        """Wait up to `DEADLINE_S` for running aborts. A rule of the bucket deletes other parts."""
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)

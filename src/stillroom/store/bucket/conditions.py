@@ -40,12 +40,9 @@ class _Probe(enum.Enum):
 
     @property
     def consequence(self) -> str:
-        """Effect on clients of this server if the bucket does not support such requests."""
-        if self is _Probe.DELETE:
-            return (
-                "a conditional deletion also deletes an image that is saved right after its check"
-            )
-        return "saves with such a condition get 501"
+        """Effect on clients of this server if the bucket does not support these requests."""
+        text = "a conditional deletion also deletes an image that is saved right after its check"
+        return text if self is _Probe.DELETE else "saves with such a condition get 501"
 
 
 _Faults = tuple[str | None, str | None]  # descriptions of faults with If-None-Match and If-Match
@@ -74,8 +71,8 @@ class Conditions:
     async def guards_deletions(self) -> bool:
         """Return whether the bucket supports conditional deletions (If-Match).
 
-        The first call runs a test, during which the image may change. So call this method before
-        the HEAD request that reads the ETag for the condition.
+        Call this method before the HEAD request that reads the ETag for the condition. The first
+        call takes longer, since it tests the bucket, and the image may change meanwhile.
         """
         # R2 documents no conditional deletion.
         return not self._store.keeps_guards and not any(await self._test(_Probe.DELETE))
@@ -97,7 +94,7 @@ class Conditions:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _test(self, probe: _Probe) -> _Faults:
-        """Return the result of a test, which runs once for all callers. Failures are not cached."""
+        """Run a test once for all callers, and return its result. Failed tests are repeated."""
         test = self._tests.get(probe)
         if test is None or (test.done() and (test.cancelled() or test.exception())):
             test = self._tests[probe] = asyncio.ensure_future(self._run(probe))
@@ -172,7 +169,7 @@ def _fault_of(condition: str, result: ChangeResult) -> str | None:
 async def guard_for(
     store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
 ) -> Guard:
-    """Check `condition` against the current object, and return a condition on its ETag."""
+    """Check `condition` against the current object. Return a condition on the object's ETag."""
     head = await store.head(key, deadline=deadline)
     guard = Guard(None if head is None else head.etag)
     condition.check(guard.etag)

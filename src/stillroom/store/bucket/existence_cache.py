@@ -5,7 +5,7 @@ from typing import Final
 
 from stillroom.bounded_cache import BoundedCache
 
-SEEN_FOR_S: Final = 60.0  # for this time, images deleted elsewhere may seem to exist
+SEEN_FOR_S: Final = 60.0  # images that another process has deleted may seem to exist for this time
 _MAX: Final = 65_536  # maximum number of keys (about 20 MiB)
 _NEVER: Final = (0.0, "")  # expiration and content type of a key that is not cached
 
@@ -27,14 +27,13 @@ class ExistenceCache:
 
     @property
     def moment(self) -> int:
-        """Counter of removals. Read it before a request, and pass it to `note` afterwards."""
+        """Number of removals so far. Read it before a request, and pass it to `note` afterwards."""
         return self._removals
 
     def note(self, key: str, content_type: str, moment: int) -> None:
-        """Add `key`, unless a removal since `moment` may have made the response outdated."""
-        if moment != self._removals:
-            return
-        self._seen.put(key, (time.monotonic() + SEEN_FOR_S, content_type))
+        """Add `key`. If a key was removed since `moment`, do nothing: the data may be outdated."""
+        if moment == self._removals:
+            self._seen.put(key, (time.monotonic() + SEEN_FOR_S, content_type))
 
     def forget(self, key: str) -> None:
         """Remove `key` after a deletion, even if it is unknown whether the deletion succeeded."""

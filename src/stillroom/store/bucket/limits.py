@@ -11,7 +11,7 @@ from stillroom.errors import BackendUnavailable
 
 @dataclass(slots=True)
 class Reservation:
-    """Memory reserved from a budget. It is released when the `reserve` context ends."""
+    """Memory reserved from a budget, until the block of `MemoryBudget.reserve` ends."""
 
     budget: "MemoryBudget"
     size: int
@@ -24,7 +24,7 @@ class Reservation:
 
 
 class MemoryBudget:
-    """Memory limit in bytes, shared by all uploads, which wait in order.
+    """Memory limit in bytes for all uploads. Uploads wait in order until their memory is free.
 
     Each upload reserves its memory in one step, so uploads cannot deadlock.
     """
@@ -35,7 +35,7 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
-        """Context manager: reserve `size` bytes, or raise `BackendUnavailable` after `wait_s`."""
+        """Context manager: reserve `size` bytes. After `wait_s`, raise `BackendUnavailable`."""
         if self.has_room(size):
             self._free -= size
         else:
@@ -88,7 +88,7 @@ class KeyLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
-        """Context manager: lock `key`, or raise `BackendUnavailable` at `deadline` (loop time)."""
+        """Context manager: lock `key`. At `deadline` (loop time), raise `BackendUnavailable`."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:

@@ -11,7 +11,7 @@ from stillroom.store.values import ListQuery, Page
 
 
 async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
-    """Return one page of images, and the number of skipped keys that are no images."""
+    """Return one page of images, and the number of keys skipped because they are no image paths."""
     entries: list[str] = []
     modified_ns: dict[str, int] = {}
     skipped = 0

@@ -1,7 +1,7 @@
-"""Multipart upload: it is created, sent part by part, then completed or aborted.
+"""Multipart upload: it is created, sent part by part, and then completed or aborted.
 
-R2 requires that all parts except the last have the same size
-(https://developers.cloudflare.com/r2/objects/multipart-objects/), so the caller splits the image.
+The caller splits the image. R2 requires that all parts except the last have the same size:
+https://developers.cloudflare.com/r2/objects/multipart-objects/
 """
 
 from typing import Final
@@ -32,10 +32,7 @@ class MultipartUpload:
         *,
         is_shared: bool = True,
     ) -> "MultipartUpload":
-        """Create an upload. The resulting object will have these `properties`.
-
-        `is_shared` is False if no other process uploads an object with this key.
-        """
+        """Create an upload. `is_shared` is False if no other process uploads to this key."""
         try:
             created = await store.create_upload(key, properties)
         except BaseException:

@@ -1,6 +1,5 @@
 """Images as objects in a bucket: conversion of metadata, and reading by range requests."""
 
-import binascii
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -14,25 +13,25 @@ from stillroom.store.values import StoredImage
 SHA256_FIELD: Final = "sha256"
 SAVE_ID_FIELD: Final = "save-id"
 TYPE_FIELD: Final = "content-type"
-"""Metadata entry for the content type, stored only if it was not detected: SeaweedFS drops
-`application/octet-stream` and responds with a type that it guesses from the name."""
+"""Metadata entry for the content type, stored only if no type was detected, since SeaweedFS
+replaces `application/octet-stream` by a type that it guesses from the name."""
 
 MTIME_FIELD: Final = "mtime"
-"""Metadata entry for the modification time of an imported image in seconds since the epoch, as in
-rclone (https://rclone.org/s3/#modification-times-and-hashes)."""
+"""Metadata entry for the modification time of an imported image, in seconds since the epoch. It has
+the format of rclone (https://rclone.org/s3/#modification-times-and-hashes)."""
 
 _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
-_SHA256_BYTES: Final = 32
+_SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")  # types that are valid in a header
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")  # save ids: ASCII without spaces and quotes
 _READ_BYTES: Final = 4 * 1024**2  # by one request; in memory until the caller has consumed them
 
 
 class ObjectImage:
-    """An opened object. All range requests require its ETag, so that they read one version."""
+    """An opened object. All range requests require its ETag, so they read the same version."""
 
     def __init__(self, store: ObjectStore, image: StoredImage, start: bytes = b"") -> None:
-        """Use the metadata of an object. `start` has its first bytes, if they are known."""
+        """Use the metadata `image` of an object. `start` has its first bytes, if they are known."""
         self._store = store
         self.image = image
         self._start = start
@@ -61,18 +60,18 @@ class ObjectImage:
 
 def properties_of(
     kind: str,
-    *,
-    cache_control: str,
-    save_id: str,
     sha256: bytes | None,
-    modified_ns: int | None = None,
+    *,
+    save_id: str,
+    cache_control: str,
+    mtime_ns: int | None = None,
 ) -> Properties:
     """Return the object properties to store with an image. The CDN sends them as headers."""
     metadata = {SAVE_ID_FIELD: save_id}
     if sha256 is not None:
         metadata[SHA256_FIELD] = sha256.hex()
-    if modified_ns is not None and modified_ns >= 0:
-        metadata[MTIME_FIELD] = f"{modified_ns // 10**9}.{modified_ns % 10**9:09}"
+    if mtime_ns is not None and mtime_ns >= 0:
+        metadata[MTIME_FIELD] = f"{mtime_ns // 10**9}.{mtime_ns % 10**9:09}"
     if kind == DEFAULT:
         metadata[TYPE_FIELD] = DEFAULT
     return Properties(kind, cache_control, None if kind in INLINE else "attachment", metadata)
@@ -89,7 +88,7 @@ async def fetch_facts(
 
 
 def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
-    """Convert an object's metadata. Objects that other tools uploaded are accepted, too."""
+    """Convert an object's metadata. Another tool may have uploaded the object."""
     metadata = head.metadata
     save_id = metadata.get(SAVE_ID_FIELD, "")
     media_type = metadata.get(TYPE_FIELD) or head.content_type
@@ -111,8 +110,4 @@ def _mtime_ns(metadata: Mapping[str, str]) -> int | None:
 
 
 def _sha256(text: str) -> bytes | None:
-    try:
-        digest = binascii.unhexlify(text)
-    except ValueError:
-        return None
-    return digest if len(digest) == _SHA256_BYTES else None
+    return bytes.fromhex(text) if _SHA256.fullmatch(text) else None

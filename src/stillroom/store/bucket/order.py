@@ -1,7 +1,7 @@
-"""Checks of the order of a bucket's listings, and a test of the order for `stillroom doctor`.
+"""Checks of the order in which a bucket lists keys, for listings and `stillroom doctor`.
 
-A page continues after the last entry of the previous page, so a listing in an unstable order would
-omit images. S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
+A page continues after the last entry of the previous page, so a listing in an unknown order could
+omit images. S3 lists keys in byte order; SeaweedFS lists folder by folder.
 """
 
 import contextlib
@@ -37,13 +37,13 @@ class ListingOrder:
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
         """Check one page, and log the first deviation from byte order.
 
-        Raises `ListingUnsupported` if the order is unknown and `is_part` is set (more pages exist).
+        Raises `ListingUnsupported` if the order is unknown and there are other pages (`is_part`).
         """
         limitation = _limitation(entries)
         if limitation is not None and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "the bucket %s: %s (docs/buckets.md)", limitation.said, limitation.consequence
+                "the bucket %s: %s (docs/buckets.md)", limitation.fault, limitation.consequence
             )
         if limitation is _UNORDERED and is_part:
             raise ListingUnsupported(

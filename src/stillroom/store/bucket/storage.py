@@ -1,7 +1,6 @@
 """`R2ImageStorage`: the storage port implemented with a bucket and, optionally, a CDN."""
 
 import asyncio
-import concurrent.futures
 import dataclasses
 import logging
 import secrets
@@ -10,19 +9,12 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
+from stillroom import errors
 from stillroom.concurrently import map_concurrently
-from stillroom.errors import (
-    BackendUnavailable,
-    ConfigurationError,
-    ImageNotFound,
-    PreconditionFailed,
-)
 from stillroom.paths import IMAGE_PREFIXES, KeyPrefix, StorageKey
 from stillroom.store import causes
-from stillroom.store.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.store.bucket.conditions import IF_ABSENT, Conditions, guard_for
-from stillroom.store.bucket.existence_cache import ExistenceCache
-from stillroom.store.bucket.limits import KeyLocks, MemoryBudget
+from stillroom.store.bucket.conditions import IF_ABSENT, guard_for
+from stillroom.store.bucket.limits import MemoryBudget
 from stillroom.store.bucket.listing import list_page
 from stillroom.store.bucket.multipart import MAX_PARTS, PART_BYTES
 from stillroom.store.bucket.objects import ObjectImage, fetch_facts, image_of, properties_of
@@ -45,17 +37,12 @@ from stillroom.store.values import (
 )
 
 BUFFERED_BYTES: Final = 128 * 1024**2  # of all uploads: seven parts, or more small images
-
-_SMALL_BYTES: Final = 1024**2
+_SMALL_BYTES: Final = 1024**2  # maximum size of a small image
 _RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2  # so that large uploads do not block small images
 _RECACHE_S: Final = 300.0  # for a copy of 5 GiB within the bucket
 PRESIGNED_S: Final = 300  # long enough for following a redirect
 _MAX_LOCATIONS: Final = 4096  # about 10 MiB, since an encoded key has up to 3 KiB
-
-MAX_CONCURRENT_HEADS: Final = 32
-"""Maximum number of concurrent HEAD requests for all pages. It is half of the client's connections,
-so that saves and single reads need not wait for a long page."""
-
+MAX_CONCURRENT_HEADS: Final = 32  # of listings; half of the connections remain for other requests
 _CHECK_S: Final = 5.0  # timeout of the readiness check in seconds
 _CHECK_HOLDS_S: Final = 2.0  # a success is cached, since R2 bills each check (class B)
 
@@ -77,12 +64,9 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Use the bucket of `store`, which `close` closes. See `R2Config` for other arguments.
-
-        Raises `ConfigurationError` if the rules allow images that are too large for a bucket.
-        """
+        """Use the bucket of `store`. `close` also closes `store`. See `R2Config` for arguments."""
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 "STILLROOM_MAX_UPLOAD_BYTES: a bucket can store at most "
                 f"{MAX_PARTS * PART_BYTES} bytes in parts of 16 MiB"
             )
@@ -94,27 +78,13 @@ class R2ImageStorage:
         self._changes = changes
         self._large = MemoryBudget(BUFFERED_BYTES - _RESERVED_FOR_SMALL_BYTES)
         self._small = MemoryBudget(_RESERVED_FOR_SMALL_BYTES)
-        self._locks = KeyLocks()
-        self._existence = ExistenceCache()
         self._locations: dict[str, RemoteImage] = {}
         self._locations_second = 0
         self._checked_until = 0.0
         self._entry_slots = asyncio.Semaphore(MAX_CONCURRENT_HEADS)
-        self._abandoned = AbandonedUploads(store)
-        self._conditions = Conditions(store, self._abandoned)
         self._order = ListingOrder()
-        # Not the loop's default pool: DNS lookups run there, and can block its threads.
-        self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
-        self._context = UploadContext(
-            store,
-            rules,
-            self._conditions,
-            self._abandoned,
-            self._locks,
-            self._existence,
-            self._hashing,
-            self._cache_of,
-        )
+        self._context = UploadContext(store, rules, self._cache_of)
+        self._locks, self._existence = self._context.locks, self._context.existence
         self.uploads = BucketUploads(self._context, changes, self.delete)
 
     async def save(
@@ -124,7 +94,7 @@ class R2ImageStorage:
         guard = await self._admit(key, source.max_bytes, condition)
         if guard is not None:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
-            await self._conditions.require(guard, in_parts=large)
+            await self._context.conditions.require(guard, in_parts=large)
         upload = Upload(self._context, key, source, condition, guard)
         watcher = self._changes.saving(key, causes.current.get())
         part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
@@ -161,7 +131,7 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Convert `condition` to a `Guard`. Raise an error if the save would certainly fail."""
+        """Return the condition to send to the bucket. Raises an error if the save must fail."""
         if not condition.is_set:
             return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
@@ -175,8 +145,8 @@ class R2ImageStorage:
 
     async def locate(self, key: StorageKey) -> RemoteImage:
         """Return the image's CDN URL or a presigned URL, after checking that it exists."""
-        if self._check_exists and key.text not in self._existence:
-            await self._fetch_facts(key)
+        if self.redirect_now(key) is None:
+            await self.stat(key)
         location = self._location_of(key)
         return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
 
@@ -206,11 +176,8 @@ class R2ImageStorage:
         """Open the image with a HEAD request. Reading it costs one GET request for each 4 MiB."""
         return ObjectImage(self._store, await fetch_facts(self._store, key, deadline=None))
 
-    async def stat(self, key: StorageKey) -> StoredImage:
+    async def stat(self, key: StorageKey, *, deadline: float | None = None) -> StoredImage:
         """Return the image's current metadata from a HEAD request, never from a cache."""
-        return await self._fetch_facts(key)
-
-    async def _fetch_facts(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
         moment = self._existence.moment
         image = await fetch_facts(self._store, key, deadline=deadline)
         self._existence.note(key.text, image.content_type, moment)
@@ -238,12 +205,12 @@ class R2ImageStorage:
             async with asyncio.timeout_at(deadline):
                 await self._entry_slots.acquire()
         except TimeoutError:
-            raise BackendUnavailable(
+            raise errors.BackendUnavailable(
                 "too many listings are waiting for the bucket: try again later"
             ) from None
         try:
-            return await self._fetch_facts(StorageKey(text), deadline)
-        except ImageNotFound:  # deleted after it was listed
+            return await self.stat(StorageKey(text), deadline=deadline)
+        except errors.ImageNotFound:  # deleted after it was listed
             return None
         finally:
             self._entry_slots.release()
@@ -253,20 +220,20 @@ class R2ImageStorage:
     ) -> None:
         """Check the object and the condition with a HEAD request, then delete the object.
 
-        A version that another process saves between the two requests is deleted, too. It survives
-        only if `condition` or `save_id` is set, its bytes differ, and the bucket supports
-        conditional deletions. With `save_id`, the deletion is not retried.
+        Another process may save a version between the two requests. This version is kept only if
+        its bytes differ, `condition` or `save_id` is set, and the bucket supports conditional
+        deletions. With `save_id`, the deletion is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()
         once = save_id is not None
-        guarded = (once or condition.is_set) and await self._conditions.guards_deletions()
+        guarded = (once or condition.is_set) and await self._context.conditions.guards_deletions()
         async with self._locks.hold(key.text, deadline=deadline):
             for _ in range(GUARD_ATTEMPTS):
                 image = await fetch_facts(self._store, key, deadline=deadline)
                 condition.check(image.etag)
                 if save_id not in (None, image.save_id):
-                    raise PreconditionFailed
+                    raise errors.PreconditionFailed
                 guard = Guard(image.etag) if guarded else None
                 try:
                     deleted = await self._store.delete(
@@ -280,11 +247,11 @@ class R2ImageStorage:
                     self._changes.removed(key, began_ns, causes.current.get())
                     return
                 if deleted.doubtful:
-                    raise BackendUnavailable(
+                    raise errors.BackendUnavailable(
                         "the connection to the bucket was interrupted during the deletion: the "
                         "outcome is unknown, so try again"
                     )
-        raise BackendUnavailable("the image kept changing during the deletion: try again")
+        raise errors.BackendUnavailable("the image kept changing during the deletion: try again")
 
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
@@ -295,38 +262,36 @@ class R2ImageStorage:
             for _ in range(GUARD_ATTEMPTS):
                 original = await fetch_facts(self._store, source, deadline=deadline)
                 if save_id not in (None, original.save_id):
-                    raise PreconditionFailed
-                wanted = dataclasses.replace(original, key=target, save_id=secrets.token_hex(16))
-                written = await self.uploads.copy(original, wanted, None, deadline)
+                    raise errors.PreconditionFailed
+                new_image = dataclasses.replace(original, key=target, save_id=secrets.token_hex(16))
+                written = await self.uploads.copy(original, new_image, None, deadline)
                 if isinstance(written, StoredImage):
                     return written
                 if written.refusal is Refusal.MISSING and written.doubtful:
-                    raise BackendUnavailable(
+                    raise errors.BackendUnavailable(
                         "the connection to the bucket was interrupted during the copy: the "
                         "outcome is unknown, so try again"
                     )
                 if written.refusal is Refusal.MISSING:  # deleted after the HEAD
-                    raise ImageNotFound
-        raise BackendUnavailable("the image kept changing during the copy: try again")
+                    raise errors.ImageNotFound
+        raise errors.BackendUnavailable("the image kept changing during the copy: try again")
 
     async def recache(self, key: StorageKey) -> bool:
-        """Copy an object below `media/` onto itself with the configured `Cache-Control`.
+        """Copy an object below `media/` onto itself to set the configured `Cache-Control`.
 
-        Return False if it has this value already, or does not exist. The copy has no condition for
-        the target, which is possible because an object below `media/` is never replaced.
+        Returns False if the object already has this value, or does not exist. The copy needs no
+        condition on the target, because an object below `media/` is never replaced.
         """
         deadline = asyncio.get_running_loop().time() + _RECACHE_S
         async with self._locks.hold(key.text, deadline=deadline):
-            head, wanted = await self._store.head(key.text, deadline=deadline), self._cache_of(key)
-            if head is None or head.cache_control == wanted:
+            head = await self._store.head(key.text, deadline=deadline)
+            cache_control = self._cache_of(key)
+            if head is None or head.cache_control == cache_control:
                 return False
             image = image_of(key, head)
+            kind, sha256, mtime_ns = image.content_type, image.sha256, image.modified_ns
             properties = properties_of(
-                image.content_type,
-                cache_control=wanted,
-                save_id=image.save_id,
-                sha256=image.sha256,
-                modified_ns=image.modified_ns,
+                kind, sha256, save_id=image.save_id, cache_control=cache_control, mtime_ns=mtime_ns
             )
             copied = await self._store.copy(
                 key.text, head.etag, key.text, properties, deadline=deadline
@@ -343,7 +308,7 @@ class R2ImageStorage:
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
         """Test conditional requests with writes to a temporary object; see `conditions.py`."""
-        return await self._conditions.find_limitations()
+        return await self._context.conditions.find_limitations()
 
     async def lacking_order(self) -> Sequence[Limitation]:
         """Test the order of listings with a few temporary objects; see `order.py`."""
@@ -351,7 +316,7 @@ class R2ImageStorage:
 
     async def close(self) -> None:
         """Wait for aborts of uploads, and close all connections. A later request opens new ones."""
-        await self._conditions.close()
-        await self._abandoned.close()
+        await self._context.conditions.close()
+        await self._context.abandoned.close()
         await self._store.close()
         self._entry_slots = asyncio.Semaphore(MAX_CONCURRENT_HEADS)  # for another event loop

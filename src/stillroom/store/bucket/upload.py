@@ -7,7 +7,6 @@ import mmap
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stillroom.errors import BackendUnavailable, PreconditionFailed
@@ -23,7 +22,7 @@ from stillroom.store.sources import DescribedSource, ImageSource
 from stillroom.store.upload_checks import Received, UploadChecks
 from stillroom.store.values import Condition, SaveRules, StoredImage
 
-GUARD_ATTEMPTS: Final = 4  # if other writers replace the image at the same time
+GUARD_ATTEMPTS: Final = 4  # of a change, if other writers replace the image at the same time
 _HASHED_INLINE_BYTES: Final = 128 * 1024  # hashed on the event loop (0.1 ms, like a thread switch)
 
 _HEAP_BYTES: Final = 1024**2
@@ -36,8 +35,8 @@ T = TypeVar("T")
 class PartBuffer:
     """A buffer with a fixed capacity for incoming bytes.
 
-    A large buffer is mapped with mmap. Only pages that were written use memory, and all memory is
-    released with the buffer. A growing buffer on the heap would use up to twice its size.
+    A large buffer uses mmap: unwritten pages use no memory, and all pages are released with the
+    buffer. A growing buffer on the heap would use up to twice its size.
     """
 
     def __init__(self, most: int) -> None:
@@ -60,18 +59,20 @@ class PartBuffer:
         return memoryview(self._memory)[: self._size]
 
 
-@dataclass(frozen=True, slots=True)
 class UploadContext:
     """Objects that all uploads to one bucket share."""
 
-    store: ObjectStore
-    rules: SaveRules
-    conditions: Conditions
-    abandoned: AbandonedUploads
-    locks: KeyLocks
-    existence: ExistenceCache
-    hashing: concurrent.futures.Executor  # threads that hash large pieces
-    cache_control: Callable[[StorageKey], str]  # returns the `Cache-Control` value for a key
+    def __init__(
+        self, store: ObjectStore, rules: SaveRules, cache_control: Callable[[StorageKey], str]
+    ) -> None:
+        """Use `cache_control` to get the `Cache-Control` value for a key."""
+        self.store, self.rules, self.cache_control = store, rules, cache_control
+        self.abandoned = AbandonedUploads(store)
+        self.conditions = Conditions(store, self.abandoned)
+        self.locks = KeyLocks()
+        self.existence = ExistenceCache()
+        # Not the loop's default pool: DNS lookups run there, and can block its threads.
+        self.hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
 
 
 class Upload:
@@ -86,12 +87,9 @@ class Upload:
         guard: Guard | None,
     ) -> None:
         self.checks = UploadChecks(context.rules, source)
-        self._context = context
-        self._store = context.store
-        self._key = key
-        self._source = source
-        self._condition = condition
-        self._guard = guard
+        self._context, self._store = context, context.store
+        self._key, self._source = key, source
+        self._condition, self._guard = condition, guard
         save_id = source.save_id if isinstance(source, DescribedSource) else None
         self._save_id = save_id or secrets.token_hex(16)
         self._parts: MultipartUpload | None = None
@@ -167,16 +165,13 @@ class Upload:
             self._context.abandoned.abort(self._parts.key, self._parts.upload_id)
 
     def _properties(self, kind: str, sha256: bytes | None) -> Properties:
+        cache_control, mtime_ns = self._context.cache_control(self._key), self.checks.modified_ns
         return properties_of(
-            kind,
-            cache_control=self._context.cache_control(self._key),
-            save_id=self._save_id,
-            sha256=sha256,
-            modified_ns=self.checks.modified_ns,
+            kind, sha256, save_id=self._save_id, cache_control=cache_control, mtime_ns=mtime_ns
         )
 
     async def _recover(self, received: Received, deadline: float) -> StoredImage:
-        """Return the image if an attempt without a response saved it, else raise an error."""
+        """Return the image if an attempt without a response has saved it. Else raise an error."""
         unknown = (
             "the connection to the bucket was interrupted during the save: the outcome is unknown, "
             "so save the image again"

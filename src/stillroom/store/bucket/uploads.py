@@ -1,10 +1,10 @@
 """Uploads in a bucket: objects below `temp/`, which become images by a copy within the bucket.
 
-Clients create these objects with presigned URLs. The server copies only the version that it has
-checked, by ETag. The copy gets new properties instead of those that the client has sent.
+Clients create these objects with presigned URLs. The server checks one version (an ETag), and
+copies only this one. The copy gets new properties instead of those that the client has sent.
 
-Deleted images, below `trash/`, are copied there and back. If a bucket ignores the condition of a
-copy, an image that is saved while another one is restored to its path may be replaced.
+A deleted image is copied to `trash/`, and is copied back if it is restored. If a bucket ignores
+conditions of copies, an image that is saved during a restoration to its path may be replaced.
 """
 
 import asyncio
@@ -12,14 +12,9 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import ClassVar, Final
 
-from stillroom.errors import (
-    BackendUnavailable,
-    ConditionUnsupported,
-    ImageNotFound,
-    PreconditionFailed,
-)
+from stillroom import errors
 from stillroom.paths import StorageKey
 from stillroom.store import causes
 from stillroom.store.bucket.conditions import IF_ABSENT
@@ -42,8 +37,8 @@ _COPIED_BYTES_PER_S: Final = 32 * 1024**2  # assumed minimum speed of a copy wit
 class BucketUploads:
     """`Uploads` in a bucket. The save id of an image made from an upload is the id of its grant."""
 
-    prefix = "temp/"
-    trash_prefix = "trash/"
+    prefix: ClassVar[str] = "temp/"
+    trash_prefix: ClassVar[str] = "trash/"
 
     def __init__(
         self,
@@ -51,7 +46,7 @@ class BucketUploads:
         changes: ChangeObserver,
         delete_image: Callable[..., Awaitable[None]],
     ) -> None:
-        """Images are deleted with `delete_image`, which is `ImageStorage.delete`."""
+        """Use `delete_image` (the method `delete` of the storage) to delete images."""
         self._context = context
         self._changes = changes
         self._delete_image = delete_image
@@ -63,67 +58,65 @@ class BucketUploads:
     async def open(self, key: StorageKey) -> ObjectImage:
         """Read the metadata and the first bytes in one request. A client's SHA-256 is ignored."""
         assert self.store is not None  # noqa: S101  (see `unsupported`)
-        found = await self.store.peek(key.text, PEEKED_BYTES)
-        if found is None:
-            raise ImageNotFound
-        image = dataclasses.replace(image_of(key, found[0]), sha256=None)
-        return ObjectImage(self.store, image, found[1])
+        peeked = await self.store.peek(key.text, PEEKED_BYTES)
+        if peeked is None:
+            raise errors.ImageNotFound
+        head, start = peeked
+        return ObjectImage(self.store, dataclasses.replace(image_of(key, head), sha256=None), start)
 
     async def find_saved(self, key: StorageKey, grant_id: str) -> StoredImage | None:
         """Return the image if its save id is the id of the grant (one HEAD request)."""
-        with contextlib.suppress(ImageNotFound):
+        with contextlib.suppress(errors.ImageNotFound):
             image = await fetch_facts(self._context.store, key, deadline=None)
             return image if image.save_id == grant_id else None
         return None
 
     async def save(
-        self, opened: OpenedImage, wanted: StoredImage, condition: Condition
+        self, opened: OpenedImage, target: StoredImage, condition: Condition
     ) -> StoredImage:
         """Copy the object if it still has the same ETag."""
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S + _copy_s(wanted)
-        guard, key = IF_ABSENT if condition.create_only else None, wanted.key.text
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S + _copy_s(target)
+        guard, key = IF_ABSENT if condition.create_only else None, target.key.text
         async with self._context.locks.hold(key, deadline=deadline):
-            written = await self.copy(opened.image, wanted, guard, deadline)
+            written = await self.copy(opened.image, target, guard, deadline)
         if isinstance(written, StoredImage):
             return written
         if written.refusal is Refusal.MISSING:
-            raise ImageNotFound
+            raise errors.ImageNotFound
         if written.refusal is Refusal.UNSUPPORTED:
-            raise ConditionUnsupported("the bucket refuses conditional copies")
+            raise errors.ConditionUnsupported("the bucket refuses conditional copies")
         if guard is not None:
-            with contextlib.suppress(ImageNotFound):
-                image = await fetch_facts(self._context.store, wanted.key, deadline=deadline)
-                if image.save_id != wanted.save_id:
-                    raise PreconditionFailed
+            with contextlib.suppress(errors.ImageNotFound):
+                image = await fetch_facts(self._context.store, target.key, deadline=deadline)
+                if image.save_id != target.save_id:
+                    raise errors.PreconditionFailed
                 # An earlier attempt, which got no response, has copied the object.
                 self._changes.copied(image, opened.image, causes.current.get())
                 return image
-        raise BackendUnavailable("the upload was replaced while it was checked: try again")
+        raise errors.BackendUnavailable("the upload was replaced while it was checked: try again")
 
     async def copy(
-        self, source: StoredImage, wanted: StoredImage, guard: Guard | None, deadline: float
+        self, source: StoredImage, target: StoredImage, guard: Guard | None, deadline: float
     ) -> StoredImage | ChangeResult:
-        """Copy the version `source` of an object. Return the image, or the bucket's refusal."""
+        """Copy exactly this version of an object. Return the copy, or the bucket's refusal."""
+        key, existence = target.key.text, self._context.existence
+        cache_control = self._context.cache_control(target.key)
         properties = properties_of(
-            wanted.content_type,
-            cache_control=self._context.cache_control(wanted.key),
-            save_id=wanted.save_id,
-            sha256=wanted.sha256,
+            target.content_type, target.sha256, save_id=target.save_id, cache_control=cache_control
         )
-        key, existence = wanted.key.text, self._context.existence
         written = await self._context.store.copy(
             source.key.text, source.etag, key, properties,
             guard=guard, deadline=deadline, any_refusal=guard is not None,
         )  # fmt: skip
         if written.etag is None:
             return written
-        existence.note(key, wanted.content_type, existence.moment)
-        image = dataclasses.replace(wanted, etag=written.etag, modified_ns=time.time_ns())
+        existence.note(key, target.content_type, existence.moment)
+        image = dataclasses.replace(target, etag=written.etag, modified_ns=time.time_ns())
         self._changes.copied(image, source, causes.current.get())
         return image
 
     async def discard(self, image: StoredImage, place: StorageKey) -> None:
-        """Copy the object, then delete it, unless it was replaced.
+        """Copy the object to `place`. Then delete the original unless it was replaced.
 
         If the bucket has no conditional deletions, a version that is saved between the check and
         the deletion is deleted, too.
@@ -131,24 +124,28 @@ class BucketUploads:
         deadline = asyncio.get_running_loop().time() + DEADLINE_S + _copy_s(image)
         copied = await self.copy(image, dataclasses.replace(image, key=place), None, deadline)
         if not isinstance(copied, StoredImage):
-            raise ImageNotFound if copied.refusal is Refusal.MISSING else PreconditionFailed
-        with contextlib.suppress(ImageNotFound):  # another request has just deleted it
+            raise (
+                errors.ImageNotFound
+                if copied.refusal is Refusal.MISSING
+                else errors.PreconditionFailed
+            )
+        with contextlib.suppress(errors.ImageNotFound):  # another request has just deleted it
             await self._delete_image(image.key, save_id=image.save_id)
 
-    async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
-        """Look for another image, then copy the object, on condition if the bucket supports it."""
-        with contextlib.suppress(ImageNotFound):
-            found = await fetch_facts(self._context.store, wanted.key, deadline=None)
-            if found.save_id != wanted.save_id:
-                raise PreconditionFailed
-            return found  # restored before a crash
+    async def restore(self, opened: OpenedImage, target: StoredImage) -> StoredImage:
+        """Check that no other image exists, then copy the object (conditionally, if supported)."""
+        with contextlib.suppress(errors.ImageNotFound):
+            existing = await fetch_facts(self._context.store, target.key, deadline=None)
+            if existing.save_id != target.save_id:
+                raise errors.PreconditionFailed
+            return existing  # restored before a crash
         try:
-            return await self.save(opened, wanted, Condition(if_none_match=ANY))
-        except ConditionUnsupported:
-            return await self.save(opened, wanted, UNCONDITIONAL)
+            return await self.save(opened, target, Condition(if_none_match=ANY))
+        except errors.ConditionUnsupported:
+            return await self.save(opened, target, UNCONDITIONAL)
 
     async def delete(self, key: StorageKey) -> None:
-        """Delete the object, in one request."""
+        """Delete the object in one request."""
         await self._context.store.delete(key.text)
 
 

@@ -61,7 +61,7 @@ class DataDirectory:
     Attributes:
         fd: Descriptor of the directory. Keys of images are paths relative to it.
         open_contained: Function that opens a key, without following links or leaving the directory.
-        has_nameless_files: False without O_TMPFILE. Staging files then have names.
+        has_nameless_files: False if the filesystem lacks O_TMPFILE. Staging files then have names.
         has_attributes: False without extended attributes. Hashes are then not stored.
     """
 
@@ -134,8 +134,6 @@ class DataDirectory:
         ]
         return f"{self.root.absolute()} ({', '.join(capabilities)})"
 
-    # State shared by all processes -------------------------------------------------------
-
     @property
     def is_read_only(self) -> bool:
         """True if an fsync has failed in any running process."""
@@ -143,7 +141,7 @@ class DataDirectory:
 
     @property
     def has_slow_flushes(self) -> bool:
-        """True if a flush takes long, so that more threads than usual save faster."""
+        """True if flushes take so long that saves need more threads than usual."""
         return self._flushes.are_slow
 
     def refuse_writes_if_read_only(self) -> None:
@@ -160,14 +158,14 @@ class DataDirectory:
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Make all processes flush parent folders again. Call it before and after a removal."""
+        """Make all processes flush parent folders again. Call it before and after each removal."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
-        """Flush a file. If that fails, make the store read-only everywhere, and raise `ReadOnly`.
+        """Flush a file. On failure, make the store read-only in all processes and raise `ReadOnly`.
 
-        After a failed fsync the kernel drops the unwritten pages and reports success the next time,
-        so fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        After a failed fsync, the kernel drops the unwritten pages and reports success next time. So
+        fsync is never called again for the file (https://wiki.postgresql.org/wiki/Fsync_Errors).
         """
         if not self.durable:
             return
@@ -183,14 +181,14 @@ class DataDirectory:
         raise ReadOnly(message) from error
 
     def start_writeback(self, fd: int, start: int, length: int) -> None:
-        """Start to write these bytes, so that a later fsync, which reports errors, is faster."""
+        """Start to write these bytes to the disk. A later fsync is faster and reports errors."""
         if self.durable:
             _libc.sync_file_range(
                 fd, ctypes.c_int64(start), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE
             )
 
     def sync_folder(self, fd: int) -> None:
-        """Flush a folder's entries to disk, like `sync`."""
+        """Flush a folder's entries to the disk. Errors are handled as by `sync`."""
         self.sync(fd, "fsync_folder")
         if self.durable:
             try:  # when XFS shuts down, fsync of a folder succeeds, but stat fails
@@ -202,10 +200,8 @@ class DataDirectory:
         """Open a folder (key prefix without the slash). Raises the errors of `open_contained`."""
         return self.open_contained(self.fd, path, _DIRECTORY)
 
-    # Staging files -----------------------------------------------------------------------
-
     def open_staged(self) -> tuple[int, str | None]:
-        """Create a temporary file for an upload. Return its descriptor, and its name or None."""
+        """Create a temporary file for an upload. Return the descriptor, and the name if any."""
         if self.has_nameless_files:
             flags = os.O_TMPFILE | os.O_RDWR
             return os.open(".", flags, _FILE_MODE, dir_fd=self.staging_fd), None
@@ -236,8 +232,6 @@ class DataDirectory:
         """Release the lock and close all descriptors; the object must not be used afterwards."""
         self.fd = self.staging_fd = -1  # the descriptor numbers may be reused
         self._closing.close()
-
-    # Opening -----------------------------------------------------------------------------
 
     def _close_later(self, fd: int) -> int:
         self._closing.callback(os.close, fd)
@@ -281,7 +275,7 @@ class DataDirectory:
         return state
 
     def _fill_hole(self, fd: int) -> None:
-        """Allocate the shared file, since writing to a hole on a full disk raises SIGBUS."""
+        """Allocate the shared file, because writing to a hole on a full disk raises SIGBUS."""
         try:
             os.posix_fallocate(fd, 0, _STATE_BYTES)
         except OSError as error:
@@ -353,7 +347,7 @@ def link_file(fd: int, name: str, folder_fd: int) -> None:
 
 @contextlib.contextmanager
 def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
-    """Context manager or decorator: convert `OSError`, except `passed`, to a `StillroomError`."""
+    """Context manager or decorator: convert an `OSError` not in `passed` to `StillroomError`."""
     try:
         yield
     except passed:

@@ -1,4 +1,4 @@
-"""Flushes to the disk, several at once where that is faster (group commit).
+"""Flushes of files and folders to the disk. They are grouped if that is faster (group commit).
 
 A save waits for two flushes: of its file before it is linked, and of its folder afterwards. While
 a flush runs, later callers wait for the next one. If several wait, a single `syncfs` flushes the
@@ -26,13 +26,12 @@ GroupCommit = Literal["auto", "on", "off"]
 
 _FILESYSTEMS: Final = ("ext4", "xfs")
 _REPORTS_ERRORS_SINCE: Final = (5, 17)
-"""Version of Linux since which syncfs reports the errors of a filesystem's journal. Since 5.8, it
-reports errors of writing, once to each open descriptor:
-https://man7.org/linux/man-pages/man2/sync.2.html"""
+"""First version of Linux whose syncfs reports errors of a filesystem's journal. Since 5.8, syncfs
+reports write errors, once to each open descriptor: https://man7.org/linux/man-pages/man2/sync.2.html"""
 
 _SLOW_S: Final = 0.001
-"""Time in seconds of the fastest fsync at the start from which a disk is slow. Disks with
-power-loss protection need less than this, even if some flushes of a busy machine take longer."""
+"""A disk is slow if the fastest fsync at the start takes this many seconds. Disks with power-loss
+protection take less, even if some flushes of a busy machine take longer."""
 
 _REMEMBERED: Final = 9  # number of fsync calls whose median time is compared
 _MOST_SLOWER: Final = 4  # times the median; a longer syncfs also writes files of other programs
@@ -46,7 +45,8 @@ log = logging.getLogger("stillroom.disk")
 def sync_filesystem(fd: int) -> None:
     """Flush the whole filesystem of an open file to the disk, or raise `OSError`.
 
-    After an error of its journal, ext4 may be read-only. Then syncfs succeeds, but flushes nothing.
+    A read-only filesystem is an error: ext4 may become read-only after an error of its journal, and
+    syncfs then succeeds without flushing anything.
     """
     number = ctypes.get_errno() if _libc.syncfs(fd) else 0
     if not number and os.fstatvfs(fd).f_flag & os.ST_RDONLY:
@@ -57,8 +57,6 @@ def sync_filesystem(fd: int) -> None:
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """Calls that wait for the same flush."""
-
     size: int = 0
     error: OSError | None = field(default_factory=lambda: OSError(errno.EIO, "not flushed"))
     done: threading.Event = field(default_factory=threading.Event)
@@ -79,17 +77,17 @@ class Flushes:
         self.groups = False
         self.are_slow = False  # many threads save faster, because most of them wait
 
-    def choose(self, wanted: GroupCommit, fd: int) -> str:
-        """Decide whether flushes are grouped, and return the decision in words.
+    def choose(self, setting: GroupCommit, fd: int) -> str:
+        """Decide whether flushes are grouped, and return the decision as a text for the log.
 
-        The time of fsync is measured with `fd`, a new file. Raises `ConfigurationError` if `wanted`
-        is `on` and the filesystem or the kernel does not allow it.
+        The speed of fsync is measured with the new file `fd`. Raises `ConfigurationError` if
+        `setting` is `on` and the filesystem or the kernel does not allow it.
         """
-        if wanted == "off":
+        if setting == "off":
             return "no group commit"
         filesystem = _filesystem(self._fd)
         refused = _unsupported(filesystem)
-        if wanted == "on" and refused:
+        if setting == "on" and refused:
             raise ConfigurationError(
                 f"STILLROOM_GROUP_COMMIT=on is not possible: {refused}. Set it to auto"
             )
@@ -102,13 +100,13 @@ class Flushes:
                 raise
             return "no group commit: the disk is full"
         fastest = min(self._seconds)
-        self.are_slow = wanted == "on" or fastest >= _SLOW_S
-        self.groups = wanted == "on" or (self.are_slow and filesystem == "xfs" and not refused)
+        self.are_slow = setting == "on" or fastest >= _SLOW_S
+        self.groups = setting == "on" or (self.are_slow and filesystem == "xfs" and not refused)
         decided = "group commit" if self.groups else "no group commit"
         return f"{decided}: a flush takes {fastest * 1000:.1f} ms"
 
     def flush(self, fd: int, call: str) -> None:
-        """Return when the file or folder is on the disk. `call` is its name for the observer."""
+        """Flush a file or folder to the disk. `call` is the name of the call for the observer."""
         if not self.groups or time.monotonic() < self._paused_until:
             self._fsync(fd, call)
             return
@@ -176,12 +174,12 @@ def _unsupported(filesystem: str) -> str:
 def _filesystem(fd: int) -> str:
     """Return the type of a file's filesystem, such as `ext4`, from /proc/self/mountinfo."""
     device = os.fstat(fd).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             for mount in mounts:
                 before, _, after = mount.partition(" - ")
-                if before.split()[2] == wanted:
+                if before.split()[2] == number:
                     return after.split()[0]
     except OSError:
         pass

@@ -1,7 +1,7 @@
-"""Walks through all image folders, which find changed ones and remove empty ones.
+"""Functions that walk through all image folders to find changed or remove empty folders.
 
 Empty folders slow down listings: 100,000 add 0.9 s to the first page. Requests do not remove them,
-since a concurrent save may use them. A background job does so when no save needs them any more.
+because a concurrent save may need them. A background job removes them later.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from stillroom.store.disk.data_directory import (
 from stillroom.store.disk.openat2 import closing
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"  # lock, modified at the time of the last search
-_LINKS_OF_A_LEAF: Final = 2  # of a folder without subfolders, on most filesystems (stat(2))
+_LINKS_OF_A_LEAF: Final = 2  # link count of a folder without subfolders, on most filesystems
 
 
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:
-    """Yield the key prefix of each image folder that changed since `since_ns`, None for others.
+    """Yield for each image folder its key prefix or, if unchanged since `since_ns`, None.
 
-    Each save or deletion changes the modification time of its folder. Folders whose link count
-    shows that they have no subfolders are not read.
+    Each save or deletion changes the modification time of its folder. `since_ns` is in nanoseconds
+    since the epoch. Folders whose link count shows that they have no subfolders are not read.
     """
     waiting = [*IMAGE_FOLDERS]
     while waiting:
@@ -84,7 +84,7 @@ class _Walk:
     removed: int = 0
 
     def visit(self, path: str) -> bool:
-        """Remove empty folders below a folder. Return whether this folder can be removed, too."""
+        """Remove empty folders below a folder. Return whether the folder itself can be removed."""
         try:
             fd = self.data_directory.open_folder(path)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Opened image files: metadata, the extended attribute that stores it, and reading."""
+"""Opened image files, their metadata, and the extended attribute that stores it."""
 
 import errno
 import logging
@@ -28,10 +28,10 @@ log = logging.getLogger("stillroom.disk")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Extended attribute of an image file, which stores its SHA-256 and content type.
+    """Content of the extended attribute that stores the SHA-256 and content type of an image file.
 
-    It also stores the file's modification time: if the file has another one, it was edited, and the
-    attribute is ignored. The attribute has 60 bytes, which fit into an ext4 inode (256 bytes).
+    It also stores the file's modification time. A file with another time was edited, and its
+    attribute is outdated. The 60 bytes of an attribute fit into an ext4 inode (256 bytes).
     """
 
     modified_ns: int
@@ -45,19 +45,19 @@ class Attributes:
 
     @classmethod
     def read(cls, fd: int, modified_ns: int) -> Self | None:
-        """Return the attributes of an open file, or None if they are missing or outdated."""
+        """Return the attributes of an open file, or None if missing or not from `modified_ns`."""
         try:
             value = os.getxattr(fd, _ATTRIBUTE)
             version, noted_ns, sha256 = _LAYOUT.unpack_from(value)
             content_type = value[_LAYOUT.size :].decode("ascii")
         except (OSError, struct.error, UnicodeDecodeError):
             return None
-        is_current = version == _VERSION and noted_ns == modified_ns and content_type
-        return cls(noted_ns, sha256, content_type) if is_current else None
+        is_valid = version == _VERSION and modified_ns == noted_ns and content_type
+        return cls(noted_ns, sha256, content_type) if is_valid else None
 
     @staticmethod
     def outdated_sha256(fd: int) -> bytes | None:
-        """Return the recorded SHA-256, if any, even if the file has been modified since."""
+        """Return the recorded SHA-256, if any, even if the file or its attribute has changed."""
         try:
             version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, _ATTRIBUTE))
         except (OSError, struct.error):
@@ -119,15 +119,15 @@ class DiskImage:
 
 
 def describe_file(key: StorageKey, fd: int, known: StoredImage | None = None) -> StoredImage:
-    """Return the metadata of an open file, or raise `OSError` (ENXIO). A cache may use `known`."""
-    del known
+    """Return the metadata of an open file, or raise `OSError` (ENXIO) if it is no regular file."""
+    del known  # older metadata, for caches that replace this function
     return read_facts(key, fd, os.fstat(fd))
 
 
 def read_facts(
     key: StorageKey, fd: int, status: os.stat_result, version: Version | None = None
 ) -> StoredImage:
-    """Return the metadata of an open file, given its stat(2) result; see `describe_file`."""
+    """Return the metadata of an open file with this stat(2) result; see `describe_file`."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     attributes = Attributes.read(fd, status.st_mtime_ns)
@@ -182,12 +182,12 @@ def etag_of(status: os.stat_result) -> str:
 
 
 def save_id_of(status: os.stat_result) -> str:
-    """Return the save id: inode and modification time. No two saves share both."""
+    """Return the save id, made of inode and modification time. No two saves share both."""
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def warn_of_link(where: str) -> None:
-    """Log that a path leads to a symbolic link or device. Clients get a normal 404 or 409."""
+    """Log that a path leads to a symbolic link or device. The client gets a 404 or 409."""
     log.warning(
         "security: %r in the data directory is a symbolic link or device: clients cannot access it",
         where,

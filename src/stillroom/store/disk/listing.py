@@ -1,8 +1,8 @@
 """Listings in the byte order of whole keys. The filesystem returns names in arbitrary order.
 
-A folder is sorted by its name with a slash, because that is how its keys begin: `a-b` <
-`a/b` < `a0`. Only the smallest names that the page may need are selected from each folder, and a
-folder is read only when the page reaches it. So memory depends on the page size.
+The keys in a folder begin with its name and a slash, so folders are sorted with the slash: `a-b` <
+`a/b` < `a0`. A folder is read only when a page reaches it, and only the smallest names that the
+page may need are selected. So memory use depends on the page size, not on the folder.
 """
 
 import contextlib
@@ -19,11 +19,9 @@ from stillroom.store.disk.data_directory import DataDirectory, translate_os_erro
 from stillroom.store.disk.openat2 import closing
 from stillroom.store.values import ListQuery, Page
 
-_SMALLEST_PICK: Final = 1024
-_LARGEST_PICK: Final = 65_536
-"""Minimum and maximum number of names selected from a folder at once (5 MiB at most)."""
-
-_SMALL_FOLDER: Final = 512  # names up to which reading a folder is faster than watching it
+_SMALLEST_PICK: Final = 1024  # minimum number of names selected from a folder at once
+_LARGEST_PICK: Final = 65_536  # the maximum; about 5 MiB
+_SMALL_FOLDER: Final = 512  # number of names; below this, reading is faster than caching
 _READ_TOGETHER: Final = 16_384  # names of a large folder, about 1.3 MiB
 _AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter, with which no valid name begins
 _FOLDERS_SEARCHED: Final = 1024  # for any image; then a slower search needs less memory
@@ -33,9 +31,9 @@ class FolderNames:
     """Cache for the sorted names in large folders. This base class caches nothing."""
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Return sorted names from `start` (inclusive) on: at least `count`, or all that remain.
+        """Return sorted names from `start` (inclusive) on: at least `count`, unless fewer remain.
 
-        The result is None if the folder is not cached.
+        Returns None if the folder is not cached.
         """
         del fd, start, count
         return None
@@ -105,7 +103,7 @@ def list_entries(
 
 
 def _start(path: str, after: str) -> str | None:
-    """Return the first name in the folder `path` with keys after `after`, or None if none has."""
+    """Return the least name in the folder `path` that may have keys after `after`, or None."""
     if not after.startswith(path):
         return "" if after < path else None
     name, slash, _ = after.removeprefix(path).partition("/")
@@ -115,10 +113,10 @@ def _start(path: str, after: str) -> str | None:
 def _choose(
     data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_names: FolderNames
 ) -> None:
-    """Add at least `count` of a folder's next names, in key order, to its queue.
+    """Queue at least `count` of a folder's next names, in key order.
 
-    Each call may read the whole folder, and may find only empty folders. So it selects many names,
-    and twice as many with each call, up to a limit.
+    Each call reads the whole folder if it is not cached. So each call selects twice as many names
+    as the previous one, up to a limit.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1
@@ -186,7 +184,7 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
 def _contains_image(
     data_directory: DataDirectory, path: str, after: str, folder_names: FolderNames
 ) -> bool:
-    """Return whether a folder contains a key that sorts after `after`. Reserved names count."""
+    """Return whether a folder contains a key, even a reserved one, that sorts after `after`."""
     if not after.startswith(path):  # then any image in the folder is sufficient
         has_image = _search_image(data_directory, path)
         if has_image is not None:
@@ -196,7 +194,7 @@ def _contains_image(
 
 
 def _search_image(data_directory: DataDirectory, path: str) -> bool | None:
-    """Return whether a folder has any key; None if unknown after `_FOLDERS_SEARCHED` folders."""
+    """Return whether a folder contains any key, or None if that is unknown after a long search."""
     waiting = [path]
     for _ in range(_FOLDERS_SEARCHED):
         if not waiting:

@@ -1,8 +1,8 @@
-"""Functions that open a path below a folder and cannot leave the folder through links.
+"""Functions that open a path below a folder and never follow symbolic links.
 
-Validated paths may still lead through symbolic links in the folder. Linux 5.6 and later check this
-in one call (https://man7.org/linux/man-pages/man2/openat2.2.html). If a kernel or a sandbox does
-not support it, the path is opened segment by segment.
+A validated path may still lead through links in the folder. Linux 5.6 and later refuse them in the
+same call (https://man7.org/linux/man-pages/man2/openat2.2.html). If a kernel or a sandbox does not
+support this call, the path is opened segment by segment.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def closing(fd: int) -> Iterator[int]:
 
 
 def is_absent(folder_fd: int, path: str) -> bool:
-    """Return whether openat2 reports that the file does not exist; False on other errors."""
+    """Return whether openat2 reports that a file does not exist. Returns False on other errors."""
     fd = try_open(folder_fd, path.encode("utf-8", "surrogateescape"), os.O_PATH)
     if fd >= 0:
         release(fd)

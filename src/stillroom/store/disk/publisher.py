@@ -29,7 +29,7 @@ _PUBLISH_PAUSE_S: Final = 0.05  # maximum of a random pause before a retry, exce
 
 
 class Publisher:
-    """Publication and deletion of image files while their folder is locked. All methods block."""
+    """Publication and deletion of image files, with locks on their folders. All methods block."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
@@ -60,10 +60,10 @@ class Publisher:
         raise BackendUnavailable("the folder was removed repeatedly during the save: try again")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish a file as `name`. If an empty folder has this name, remove it and return False.
+        """Publish a file as `name`. If `name` is an empty folder, remove that and return False.
 
-        All processes use the folder's lock. Most saves acquire a shared lock. A deletion, or a
-        save with If-Match, acquires an exclusive lock, so that check and change are atomic.
+        All processes lock the folder: most saves with a shared lock, but saves with If-Match and
+        deletions with an exclusive lock, so that their check and change are atomic.
         """
         exclusive = condition.if_match is not None
         with translate_os_errors(FileNotFoundError, IsADirectoryError):
@@ -83,7 +83,7 @@ class Publisher:
         return True
 
     def _unlock(self, folder_fd: int) -> None:
-        """Let other processes change the folder, whose change need not wait for its flush."""
+        """Let other processes change the folder before it is flushed."""
         with contextlib.suppress(OSError):  # the change is made: ignore errors
             fcntl.flock(folder_fd, fcntl.LOCK_UN)
 
@@ -105,7 +105,7 @@ class Publisher:
         save_id: str | None,
         place: StorageKey | None = None,
     ) -> None:
-        """Delete an image if the conditions hold, or move it to `place`, and flush the folders."""
+        """Delete an image or move it to `place`, if the conditions hold. Then flush the folders."""
         folder, _, name = key.text.rpartition("/")
         with contextlib.ExitStack() as opened:
             try:

@@ -35,7 +35,7 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the batch must be written before another chunk is added."""
+        """True if the batch must be written before another chunk is added."""
         return self.size >= _MAX_BYTES or len(self.chunks) >= _MAX_CHUNKS
 
 
@@ -49,7 +49,7 @@ class Staged:
         self.fd, self._name = data_directory.open_staged() if fd is None else (fd, None)
 
     def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
-        """Return how much to reserve before writing `more` bytes of an upload of `max_bytes`."""
+        """Return how many bytes to reserve before `more` bytes of an upload are written."""
         if max_bytes is None:
             return more
         end = self._written + more
@@ -122,8 +122,9 @@ class Staged:
     def link_or_replace(self, folder_fd: int, name: str, *, create_only: bool) -> None:
         """Publish the file as `name` atomically.
 
-        Raises `PreconditionFailed` (`create_only`), `PathConflict` (`name` is neither a file nor a
-        folder), or `OSError`: it is a folder (EISDIR), or the parent was removed (ENOENT).
+        Raises `PreconditionFailed` if `create_only` is set and a file has this name. Raises
+        `PathConflict` if a link or device has the name. Raises `OSError` if a folder has the name
+        (EISDIR) or the parent folder was removed (ENOENT).
         """
         try:
             self._data_directory.link_staged(self.fd, self._name, name, folder_fd)

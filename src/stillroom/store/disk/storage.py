@@ -38,7 +38,6 @@ from stillroom.store.values import (
 
 _THREADS: Final = 16  # enough where a flush is fast; more would only compete for the processor
 _SLOW_DISK_THREADS: Final = 64  # most of them wait for a flush that the kernel makes for all
-
 _DESCRIBED_AT_ONCE: Final = 256  # files that one job of a listing opens, in a few milliseconds
 _WALKED_AT_ONCE: Final = 1000  # folders that one job visits, in about ten milliseconds
 
@@ -61,7 +60,7 @@ class DiskImageStorage:
         min_free_bytes: int = 0,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Refuse saves that would leave less than `min_free_bytes` of free disk space."""
+        """Refuse saves that violate `rules`, or that leave less than `min_free_bytes` free."""
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
         self._rules = rules
@@ -144,7 +143,6 @@ class DiskImageStorage:
         staged.write(batch, pending.checks)
 
     def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
-        """Write the last batch and the attributes; then flush and publish the file."""
         staged.write(batch, pending.checks)
         received = pending.checks.finish(pending.source.expected_sha256)
         with translate_os_errors():
@@ -163,7 +161,7 @@ class DiskImageStorage:
     open = locate
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        """Open the image's file without waiting. `known` is metadata that a cache may reuse."""
+        """Open the image's file without waiting. A cache may reuse the metadata `known`."""
         try:
             fd = self._data_directory.open_contained(self._data_directory.fd, key.text, READ_FLAGS)
         except OSError as error:
@@ -189,7 +187,7 @@ class DiskImageStorage:
             yield [KeyPrefix(path) for path in batch if path is not None]
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """List a page of images with their metadata, which requires opening each file."""
+        """List a page of images with their metadata. This opens each file."""
         page = await self.list(query)
         entries: list[Entry] = []
         for start in range(0, len(page.entries), _DESCRIBED_AT_ONCE):
@@ -219,9 +217,8 @@ class DiskImageStorage:
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """Remove folders that have been empty for a while; see `folder_walks.py`."""
         self._data_directory.refuse_writes_if_read_only()
-        is_stopped = self._closing.is_set
         return await self._threads.run(
-            remove_empty_folders, self._data_directory, empty_for, is_stopped
+            remove_empty_folders, self._data_directory, empty_for, self._closing.is_set
         )
 
     async def copy(

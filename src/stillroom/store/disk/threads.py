@@ -20,7 +20,7 @@ _STOP: Final = None
 
 
 class _Job(Generic[T]):
-    """A function to run in a thread, and the future that its caller awaits."""
+    """A function that runs in a thread, and the future that its caller awaits."""
 
     __slots__ = ("_context", "_error", "_loop", "_result", "_work", "ended", "waiting")
 
@@ -82,7 +82,7 @@ class DiskThreads:
         return job.result()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, without waiting. Call it on the event loop."""
+        """Start to run `work`, which must not raise. Call this method on the event loop."""
         self._put(_Job(work))
 
     def _put(self, job: _Job[Any]) -> None:

@@ -2,10 +2,11 @@
 
 Unlike staging files, these files survive a restart. A file gets its name only when it is complete
 and synced, and it is never written again. An extended attribute of the image contains the id of the
-grant.
+upload grant.
 
-Files of deleted images, in `.stillroom/trash`, become images again in the same way. The images have
-new modification times, so that a search index or a pending deletion does not confuse the versions.
+Files of deleted images, in `.stillroom/trash`, become images again in the same way. A restored
+image has a new modification time, so that it is a new version for the search index and for pending
+deletions.
 """
 
 import contextlib
@@ -45,8 +46,8 @@ class DiskUploads:
     changes: ChangeObserver
     open_file: Callable[[StorageKey], DiskImage]
 
-    prefix: ClassVar = f"{PRIVATE_FOLDER}/uploads/"
-    trash_prefix: ClassVar = f"{PRIVATE_FOLDER}/trash/"
+    prefix: ClassVar[str] = f"{PRIVATE_FOLDER}/uploads/"
+    trash_prefix: ClassVar[str] = f"{PRIVATE_FOLDER}/trash/"
     store: ClassVar[None] = None
 
     @property
@@ -55,7 +56,7 @@ class DiskUploads:
         return None if self.data_directory.has_attributes else _NO_ATTRIBUTES
 
     async def open(self, key: StorageKey) -> DiskImage:
-        """Open the file, which cannot change."""
+        """Open the file. Its bytes cannot change."""
         return self.open_file(key)
 
     async def find_saved(self, key: StorageKey, grant_id: str) -> StoredImage | None:
@@ -77,31 +78,31 @@ class DiskUploads:
         return None
 
     async def save(
-        self, opened: OpenedImage, wanted: StoredImage, condition: Condition
+        self, opened: OpenedImage, target: StoredImage, condition: Condition
     ) -> StoredImage:
         """Link the file to the image's path, and flush the folder."""
         assert isinstance(opened, DiskImage)  # noqa: S101  (`open` returns no others)
         self.data_directory.refuse_writes_if_read_only()
-        image = await self.threads.run(self._link, opened, wanted, condition)
+        image = await self.threads.run(self._link, opened, target, condition)
         self.changes.copied(image, opened.image, causes.current.get())
         return image
 
-    def _link(self, opened: DiskImage, wanted: StoredImage, condition: Condition) -> StoredImage:
+    def _link(self, opened: DiskImage, target: StoredImage, condition: Condition) -> StoredImage:
         with contextlib.closing(Staged(self.data_directory, os.dup(opened.fd))) as staged:
             with translate_os_errors():
                 fcntl.flock(staged.fd, fcntl.LOCK_EX)
-            if (image := self._find(wanted.key, wanted.save_id)) is not None:
+            if (image := self._find(target.key, target.save_id)) is not None:
                 return image  # another process has just saved it
             with translate_os_errors():
                 if not os.fstat(staged.fd).st_nlink:  # a sweeper has deleted the file
                     raise ImageNotFound
-                status = staged.stamp(wanted.content_type, wanted.sha256)
+                status = staged.stamp(target.content_type, target.sha256)
                 if self.data_directory.has_attributes:
-                    note = _note(wanted.save_id, status.st_mtime_ns)
+                    note = _note(target.save_id, status.st_mtime_ns)
                     os.setxattr(staged.fd, _ATTRIBUTE, note)
             self.data_directory.sync(staged.fd)
-            self.publisher.publish(wanted.key, staged, condition)
-        return describe(wanted.key, status, wanted.content_type, wanted.sha256)
+            self.publisher.publish(target.key, staged, condition)
+        return describe(target.key, status, target.content_type, target.sha256)
 
     async def discard(self, image: StoredImage, place: StorageKey) -> None:
         """Rename the file, and flush both folders."""
@@ -112,9 +113,9 @@ class DiskUploads:
         )
         self.changes.removed(image.key, began_ns, causes.current.get())
 
-    async def restore(self, opened: OpenedImage, wanted: StoredImage) -> StoredImage:
-        """Link the file to the image's path. Without extended attributes, no crash is noticed."""
-        return await self.save(opened, wanted, Condition(if_none_match=ANY))
+    async def restore(self, opened: OpenedImage, target: StoredImage) -> StoredImage:
+        """Link the file to the image's path. Without extended attributes, a repeated call fails."""
+        return await self.save(opened, target, Condition(if_none_match=ANY))
 
     async def delete(self, key: StorageKey) -> None:
         """Delete the file and flush its folder."""
@@ -124,10 +125,9 @@ class DiskUploads:
 
 
 def _read_note(fd: int) -> bytes | None:
-    try:
+    with contextlib.suppress(OSError):
         return os.getxattr(fd, _ATTRIBUTE)
-    except OSError:
-        return None
+    return None
 
 
 def _note(grant_id: str, modified_ns: int) -> bytes:

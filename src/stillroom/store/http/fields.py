@@ -29,14 +29,13 @@ _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 )  # fmt: skip
+# Earliest and latest time (epoch seconds) in HTTP dates and RFC 3339. A tmpfs allows later times.
 _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
-"""Earliest and latest time (epoch seconds) that HTTP dates and RFC 3339 can represent. Files on a
-tmpfs can have later times, which are replaced by the latest one."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """Return raw headers as a mapping. Repeated headers are joined by commas (RFC 9110, 5.3)."""
+    """Return raw headers as a mapping. Values of a repeated header are joined by commas."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
         # Strip bytes, since `str.strip` would also remove Unicode whitespace such as 0xA0.
@@ -46,9 +45,9 @@ def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
 
 
 def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
-    """Parse the value of an `If-Match` or `If-None-Match` header. Return None for a missing header.
+    """Parse the value of an `If-Match` or `If-None-Match` header; None if the header is missing.
 
-    ETags with the prefix `W/` match only if `weak` is set. An invalid value matches nothing.
+    Weak ETags (`W/"…"`) are skipped unless `weak` is set. An invalid value has no ETags.
     """
     if value is None:
         return None
@@ -76,7 +75,7 @@ def parse_http_date(value: str | None) -> int | None:
 
 
 def format_http_date(nanoseconds: int) -> str:
-    """Format a time in nanoseconds since the epoch as an HTTP date, rounded down to seconds."""
+    """Format a time (nanoseconds since the epoch) as an HTTP date, rounded down to seconds."""
     seconds = max(_EARLIEST_S, min(nanoseconds // 1_000_000_000, _LATEST_S))
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     # Same result as email.utils.formatdate, but three times as fast.
@@ -87,13 +86,13 @@ def format_http_date(nanoseconds: int) -> str:
 
 
 def as_rfc3339(nanoseconds: int) -> str:
-    """Format a time in nanoseconds since the epoch as in RFC 3339, for JSON."""
+    """Format a time (nanoseconds since the epoch) as in RFC 3339, for JSON."""
     seconds = max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S))
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def lifetime(fields: Fields, name: str, longest: timedelta, longest_text: str) -> timedelta | None:
-    """Return the duration in a header, if any. May raise `InvalidParameter`."""
+    """Return the duration in a header, or None without the header. May raise InvalidParameter."""
     if (value := fields.get(name)) is None:
         return None
     duration = parse_duration(value, may_lack_unit=True)
@@ -107,7 +106,7 @@ def lifetime(fields: Fields, name: str, longest: timedelta, longest_text: str) -
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """Return the SHA-256 in a `Repr-Digest` header (RFC 9530), if any. May raise DigestMismatch."""
+    """Return the SHA-256 in a `Repr-Digest` header, if any (RFC 9530). May raise DigestMismatch."""
     sha256: bytes | None = None
     at, value = 0, value or ""
     while at < len(value):

@@ -15,15 +15,15 @@ MAX_SKIPPED_BYTES: Final = 64 * 1024  # in all skipped parts
 FRAMING_BYTES: Final = 256 * 1024  # skipped parts, part headers and boundaries
 
 PARSED_AT_ONCE_BYTES: Final = 2048
-"""Bytes outside of the image that are parsed before the event loop runs other tasks, after at most
-5 ms. The time for folded header lines is quadratic: 65,000 take 1.3 s."""
+"""Bytes of part headers that are parsed before other tasks can run (up to 5 ms). The parser's time
+for folded header lines is quadratic: 65,000 lines would take 1.3 s."""
 
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
 
 
 def boundary_of(fields: Fields) -> bytes:
-    """Return the boundary in `Content-Type`. Raises `UnsupportedMedia` or `MalformedBody`."""
+    """Return the multipart boundary in the `Content-Type` header, or raise an error."""
     media_type, options = parse_options_header(fields.get("content-type", ""))
     if media_type != "multipart/form-data":
         raise UnsupportedMedia(
@@ -37,7 +37,10 @@ def boundary_of(fields: Fields) -> bytes:
 
 
 class FilePart:
-    """Image source that yields the bytes of the part named `file` of a multipart body."""
+    """Asynchronous iterator over the bytes of the part named `file` in a multipart body.
+
+    `max_bytes` is the Content-Length of the request, which is an upper limit for the part.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,6 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Prepare to read `body`. `max_bytes` is the Content-Length of the request."""
         self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
         self._body = body
@@ -64,11 +66,7 @@ class FilePart:
         self._framing_bytes = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the chunks of the image.
-
-        Raises `MalformedBody`, `InvalidUpload` (not exactly one part is named `file`, or it has no
-        file name) or `DigestMismatch` (two `Repr-Digest` headers differ, or one is malformed).
-        """
+        # May raise `MalformedBody`, `InvalidUpload` or `DigestMismatch`.
         async for piece in self._body:
             at = 0
             while at < len(piece):

@@ -1,4 +1,4 @@
-"""Query parameters of an operation, declared as annotated fields of a dataclass."""
+"""Query parameters of operations. Each operation declares them as fields of a dataclass."""
 
 import functools
 import re
@@ -30,18 +30,17 @@ Texts = dict[str, list[str]]
 class Parameter:
     """Annotation of a dataclass field that is a query parameter.
 
-    The field has its default value if the parameter is missing. In the OpenAPI document, the
-    parameter may be null if this default is None.
+    A missing parameter has the default value of its field.
     """
 
-    parse: Callable[[str], object]  # converts decoded text; may raise ValueError or InvalidInput
+    parse: Callable[[str], object]  # converts a value; may raise ValueError or InvalidInput
     schema: Mapping[str, object]  # JSON schema for the OpenAPI document
     description: str = ""
     name: str = ""  # name in the query; by default, the name of the field
-    max_times: int = 1  # maximum number of values. If it is more than 1, the field is a tuple.
+    max_times: int = 1  # maximum number of values; if it is more than 1, the field is a tuple
 
     def read(self, texts: list[str]) -> Any:  # noqa: ANN401  (the type of the field)
-        """Convert the decoded texts to the value of the field. May raise `InvalidInput`."""
+        """Convert the values in the query to the value of the field. May raise `InvalidInput`."""
         try:
             if self.max_times == 1:
                 return self.parse(texts[0])
@@ -55,40 +54,37 @@ class Parameter:
 
 @functools.cache
 def _fields(kind: type) -> Mapping[str, Parameter | type]:
-    found = dict[str, Parameter | type]()
+    declared = dict[str, Parameter | type]()
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
-        hint = found[field.name] = hints[field.name]
+        hint = declared[field.name] = hints[field.name]
         if not isinstance(hint, type):
             parameter: Parameter = hint.__metadata__[0]
             schema = or_null(**parameter.schema) if field.default is None else parameter.schema
             name = parameter.name or field.name
-            found[field.name] = replace(parameter, name=name, schema=schema)
-    return found
+            declared[field.name] = replace(parameter, name=name, schema=schema)
+    return declared
 
 
 @functools.cache
 def parameters_of(kind: type) -> dict[str, Parameter]:
-    """Return the query parameters that a dataclass declares, by name."""
-    found: dict[str, Parameter] = {}
+    """Return the query parameters that the dataclass `kind` declares, by name."""
+    parameters: dict[str, Parameter] = {}
     for parameter in _fields(kind).values():
         if isinstance(parameter, type):
-            found |= parameters_of(parameter)
+            parameters |= parameters_of(parameter)
         else:
-            found[parameter.name] = parameter
-    return found
+            parameters[parameter.name] = parameter
+    return parameters
 
 
 def read_query(raw: bytes, kind: type[Query]) -> Query:
-    """Parse a raw query into an instance of the dataclass `kind`. Unknown parameters are ignored.
-
-    Raises `InvalidParameter`, or `InvalidPath` if a path is invalid or a text is not UTF-8.
-    """
+    """Parse a raw query into an instance of the dataclass `kind`. Ignore unknown parameters."""
     return build(kind, read_texts(raw, kind))
 
 
 def build(kind: type[Query], texts: Texts) -> Query:
-    """Create an instance of `kind` from the texts that `read_texts` returns; see `read_query`."""
+    """Create an instance of the dataclass `kind` from the values that `read_texts` returns."""
     values: dict[str, Any] = {}
     table: type = kind  # mypy does not consider `type[Query]` hashable
     for field, parameter in _fields(table).items():
@@ -100,9 +96,9 @@ def build(kind: type[Query], texts: Texts) -> Query:
 
 
 def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Texts:
-    """Return the decoded texts of the parameters that the dataclass `kind` declares, by name.
+    """Return the decoded values of the parameters that the dataclass `kind` declares, by name.
 
-    With `has_foreign_names`, names that are not UTF-8 are ignored like other unknown names.
+    A name that is not UTF-8 is ignored if `has_foreign_names` is set. Otherwise, it is an error.
     """
     parameters = parameters_of(kind)
     texts: Texts = {}
@@ -122,13 +118,13 @@ def read_texts(raw: bytes, kind: type, *, has_foreign_names: bool = False) -> Te
 
 
 def link_after(last: object, raw: bytes, kind: type) -> str:
-    """Return a `Link` header (RFC 8288) to the page after `last`, with the same query `raw`."""
+    """Return a `Link` header (RFC 8288) to the next page. `raw` is the query of this page."""
     texts = read_texts(raw, kind) | {"start_after": [str(last)]}
     return f'<?{urlencode(texts, doseq=True, safe="", quote_via=quote)}>; rel="next"'
 
 
 def resource_id(text: str, at: tuple[str, ...] = ()) -> uuid.UUID:
-    """Parse the id of a resource: a UUID with hyphens (RFC 9562). May raise `InvalidParameter`."""
+    """Parse the id of a resource, a UUID with hyphens (RFC 9562). May raise `InvalidParameter`."""
     if not _UUID.fullmatch(text):
         raise InvalidParameter("must be a UUID", at=at)
     return uuid.UUID(text)
@@ -182,7 +178,7 @@ def or_null(**schema: object) -> Mapping[str, object]:
 
 
 def page_size(things: str, max_limit: int) -> Parameter:
-    """Return a parameter for the page size of a listing. Its description contains `things`."""
+    """Return a parameter for the page size of a listing. `things` names what is listed."""
 
     def parse(text: str) -> int:
         digits = text.lstrip("0")
@@ -198,18 +194,18 @@ def page_size(things: str, max_limit: int) -> Parameter:
 def repeatable(
     name: str, description: str, parse: Callable[[str], object] = str, max_times: int = 50
 ) -> Parameter:
-    """Return a parameter that may be repeated."""
+    """Return a parameter that may occur several times, with a tuple as its value."""
     schema = {"type": "array", "items": {"type": "string"}, "maxItems": max_times}
     return Parameter(parse, schema, description, name, max_times)
 
 
 def visible_name(description: str = "") -> Parameter:
-    """Return a parameter for a short text without spaces, such as a content type."""
+    """Return a parameter for up to 255 visible ASCII characters, such as a content type."""
     return Parameter(_visible, {"type": "string", "pattern": "^[!-~]{1,255}$"}, description)
 
 
 def path_prefix(description: str) -> Parameter:
-    """Return a parameter for the prefix of paths or folders."""
+    """Return a parameter for a prefix of image paths."""
     return Parameter(ImagePrefix.parse, {"type": "string", "default": ""}, description)
 
 

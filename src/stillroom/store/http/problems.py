@@ -1,4 +1,4 @@
-"""Error responses: the status code, the headers and the JSON body for each kind of error."""
+"""Error responses: status codes, headers and JSON bodies."""
 
 import json
 from dataclasses import dataclass
@@ -45,14 +45,14 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.ConfigurationError: 500,
 }
 
-ERROR_FIELD: Final = "stillroom-error"  # HEAD has no body, and proxies replace bodies
+ERROR_FIELD: Final = "stillroom-error"  # header with the code, for HEAD and replaced bodies
 RETRY_AFTER_S: Final = 5  # value of the header in responses with status 503
 
+# Headers that forbid browsers to sniff the content type, to run scripts, and to use a frame.
 DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
 )
-"""Response headers that forbid browsers to sniff the content type, run scripts, or use a frame."""
 
 JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
 
@@ -67,9 +67,9 @@ class Problem:
 
 
 def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
-    """Return the response for a `StillroomError`, with the request id if the status is 5xx."""
+    """Return the response for an exception. The request id is included if the status is 5xx."""
     status = STATUS[type(error)]
-    headers = []
+    headers: list[tuple[str, str]] = []
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
     if isinstance(error, errors.Forbidden):
@@ -92,7 +92,7 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
 
 
 def plain_problem(status: int, message: str, code: str, request_id: str = "") -> Problem:
-    """Return the response for an error without a `StillroomError`, such as an unknown route."""
+    """Return an error response for a status, a message for people, and a code for programs."""
     return _problem(status, [], {"detail": message, "code": code}, request_id)
 
 
@@ -108,9 +108,5 @@ def _problem(
     if request_id and status >= 500:
         content["detail"] = f"{content['detail']} (request {request_id})"
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    headers += [
-        (ERROR_FIELD, str(content["code"])),
-        *JSON_HEADERS,
-        ("content-length", str(len(body))),
-    ]
-    return Problem(status, headers, body)
+    headers += [(ERROR_FIELD, str(content["code"])), *JSON_HEADERS]
+    return Problem(status, [*headers, ("content-length", str(len(body)))], body)

@@ -1,4 +1,4 @@
-"""Query parameters of operations that list images."""
+"""Query parameters of the two operations that list images."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final

@@ -1,4 +1,4 @@
-"""Responses to requests for stored images: status code, headers and range (RFC 9110)."""
+"""Responses to requests for stored images: status codes, headers and ranges (RFC 9110)."""
 
 import contextlib
 import re
@@ -23,43 +23,38 @@ PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"  # media files never change
 
+# Security headers, which prevent scripts in untrusted files from running. A browser that opens a
+# video by URL creates a document that loads the URL again; `media-src` allows that.
 _NOSNIFF: Final = ("x-content-type-options", "nosniff")
 _SAFE: Final = (_NOSNIFF, ("content-security-policy", "default-src 'none'; sandbox"))
-"""Security headers for images. They prevent scripts in untrusted files from running."""
-
 _SAFE_VIDEO: Final = (
     _NOSNIFF,
     ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
 )
-"""Security headers for videos, which forbid scripts. A browser that opens a video by URL creates
-a document that loads the URL again; `media-src` allows that."""
 
 _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 )
 
-ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")  # that `answer_image` reads
+ANSWER_FIELDS: Final = (*sorted(_CONDITIONS), "if-range", "range")  # read by `answer_image`
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
 _MAX_DIGITS: Final = 19  # number of digits in 2**63, which exceeds every file offset
 
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """Response for an image. For GET, the body is `length` bytes of the image from `start` on."""
+    """Response to a request for an image, without the bytes of the body."""
 
     status: int
     headers: list[tuple[str, str]]
-    start: int = 0
-    length: int = 0
+    start: int = 0  # offset of the part of the image that is the body
+    length: int = 0  # length of that part
 
 
 def write_condition(fields: Fields) -> Condition:
-    """Parse `If-Match` and `If-None-Match` of a request that changes an image or a resource.
-
-    An invalid `If-None-Match` raises `PreconditionFailed`, since it may protect an image.
-    """
+    """Parse `If-Match` and `If-None-Match` of a request that changes an image or a resource."""
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
-    if if_none_match == frozenset():
+    if if_none_match == frozenset():  # invalid; ignoring it could replace a protected image
         raise PreconditionFailed("If-None-Match is neither `*` nor a list of ETags in quotes")
     return Condition(
         if_match=entity_tags(fields.get("if-match"), weak=False), if_none_match=if_none_match
@@ -68,7 +63,7 @@ def write_condition(fields: Fields) -> Condition:
 
 @contextlib.contextmanager
 def explain_failure(condition: Condition) -> Iterator[None]:
-    """Context manager: replace the message of `PreconditionFailed` by one that names the header."""
+    """Context manager that adds the failed header to the message of `PreconditionFailed`."""
     try:
         yield
     except PreconditionFailed as error:
@@ -90,9 +85,7 @@ def answer_image(
 ) -> ImageAnswer:
     """Return the response to a GET or HEAD request for an existing image.
 
-    Conditions are evaluated first, in the order of RFC 9110, section 13.2.2; they may raise
-    `PreconditionFailed`. Then the `Range` header of a GET request is evaluated. If it has several
-    ranges, an unknown unit or an invalid range, the whole image is sent, as the RFC allows.
+    The order of conditions is that of RFC 9110, section 13.2.2. May raise `PreconditionFailed`.
     """
     validators = [
         ("etag", image.etag),
@@ -125,25 +118,25 @@ def answer_image(
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
-    """Return a redirect to the URL of an image, with `no-store`, since CDNs cache redirects."""
+    """Return a redirect to the URL of an image. CDNs may not cache the redirect."""
     headers = [("location", location.url), ("cache-control", "private, no-store")]
     return ImageAnswer(302, [*headers, ("content-length", "0")])
 
 
 def answer_cdn_head(content_type: str) -> ImageAnswer:
-    """Return the response to HEAD for a thumbnail that the CDN may still have to create."""
+    """Return the response to HEAD for a thumbnail that the CDN creates on demand."""
     headers = [("content-type", content_type), ("cache-control", "private, no-store")]
     return ImageAnswer(200, [*headers, *_SAFE])
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:
-    """Return whether `If-None-Match` contains the ETag of a thumbnail. `*` does not count."""
+    """Return whether the client has the current thumbnail (`If-None-Match`, except for `*`)."""
     tags = entity_tags(fields.get("if-none-match"), weak=True)
     return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
 
 
 def _needs_image(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the image must be sent. False means that the client has the current image."""
+    """Evaluate the conditions. Return False if the client already has the current image."""
     if _CONDITIONS.isdisjoint(fields):
         return True
     modified = image.modified_ns // 1_000_000_000
@@ -165,7 +158,8 @@ def _needs_image(fields: Fields, image: StoredImage) -> bool:
 def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
     """Return the start and length of the requested range; None if the whole image must be sent.
 
-    A length of 0 means that the range is outside of the image.
+    The length is 0 if the range is outside of the image. Several ranges, unknown units and invalid
+    ranges are ignored, as the RFC allows.
     """
     value = fields.get("range")
     # A date in If-Range never matches. Two versions saved within one second have the same date, and

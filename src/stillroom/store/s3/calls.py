@@ -10,14 +10,14 @@ from stillroom.store.s3.signing import EMPTY_SHA256
 
 
 class BucketError(Exception):
-    """An error response from a bucket, used as the cause of a `BackendUnavailable`."""
+    """Failed request to a bucket, described in a few words, as the cause of an exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the bucket, with its name in S3's documentation."""
+    """One request to the bucket."""
 
-    operation: str
+    operation: str  # name in the documentation of S3
     method: str
     key: str = ""  # key of the object; empty for the bucket itself
     query: Mapping[str, str] = field(default_factory=dict)  # query parameters, not encoded

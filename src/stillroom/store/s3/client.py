@@ -19,39 +19,26 @@ from stillroom.store.address import BucketAddress
 from stillroom.store.capabilities import CallObserver, unobserved
 from stillroom.store.connections import BrokenAnswerError, Connections, NotConnectedError, Response
 from stillroom.store.objectstore import DEADLINE_S, Headers
+from stillroom.store.s3 import refusals
 from stillroom.store.s3.calls import BodyStream, BucketError, BucketResponse, Call
-from stillroom.store.s3.refusals import (
-    NOTHING_DONE,
-    Refusals,
-    failure_of,
-    outcome_of,
-    retry_after_s,
-    transient_code,
-    unmask_error,
-)
 from stillroom.store.s3.signing import Signer, encode_query
 
 IN_FLIGHT: Final = 64  # others wait, which limits memory if the bucket is slow
 _TIMEOUT_S: Final = 5.0  # of one attempt, without its body; R2 responds within two seconds
-
-_LEAST_S: Final = 1.0
-"""Minimum time from the start of an attempt to the deadline. R2 may need it, and the outcome of an
-interrupted write is unknown."""
-
+_LEAST_S: Final = 1.0  # from the start of an attempt to the deadline, since R2 may take that long
 _SLOWEST_BYTES_PER_S: Final = 1024**2  # a part of 16 MiB can be sent within one deadline
-
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 4.0
 """Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds with
 429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
 
-_TRIAL_S: Final = 60  # lifetime of a URL that is presigned for one request from this process
+_TRIAL_S: Final = 60  # lifetime of a presigned URL for one request from this process
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_RESPONSE_BYTES: Final = 16 * 1024**2  # a page of 1,000 keys of 1,024 bytes has at most 4 MiB
 
 
 class _TooLateError(Exception):
-    """Error for an attempt that would start too late before the deadline. No byte was sent."""
+    """Error that prevents an attempt which would start too close to the deadline."""
 
 
 class BucketClient:
@@ -69,7 +56,7 @@ class BucketClient:
         )
         self._random = random.SystemRandom()
         self._observe = observer
-        self._refusals = Refusals()
+        self._refusals = refusals.Refusals()
 
     def presigned_url(self, key: str, *, valid_for_s: int, upload: Headers | None = None) -> str:
         """Return a presigned URL for an object; see `Signer.presign`. Sends no request."""
@@ -96,14 +83,15 @@ class BucketClient:
                 response = await self._attempt(call, deadline, again=attempt > 0)
                 # A presigned test request may have a wrong hash on purpose: do not retry it.
                 is_refused = call.presigned is not None and response.status in call.expected
-                code = None if is_refused else transient_code(response)
+                code = None if is_refused else refusals.transient_code(response)
                 if code is None:
                     self._refusals.raise_unexpected(call, response)
                     return dataclasses.replace(response, doubtful=True) if doubtful else response
                 trouble = BucketError(f"{call.operation}: {response.status} {code}")
                 why = f"it responds {response.status} {code}".rstrip()
-                doubtful |= response.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
-                pause = retry_after_s(response)
+                if response.status >= 500:  # noqa: PLR2004  (server errors)
+                    doubtful |= code not in refusals.NOTHING_DONE
+                pause = refusals.retry_after_s(response)
             except _TooLateError:
                 break
             except NotConnectedError as error:
@@ -126,7 +114,7 @@ class BucketClient:
         raise BackendUnavailable(f"the bucket is out of reach: {why}") from trouble
 
     async def _attempt(self, call: Call, deadline: float, *, again: bool) -> BucketResponse:
-        """Send a call once. Raises `_TooLateError`, or OSError (also for a timeout)."""
+        """Send a request once. Raises `_TooLateError`, or `OSError` (also for a timeout)."""
         loop, latest = asyncio.get_running_loop(), deadline - _LEAST_S
         if loop.time() > latest:
             raise _TooLateError
@@ -143,9 +131,9 @@ class BucketClient:
             response = await self._exchange_until(
                 call, deadline=min(deadline, loop.time() + timeout_s)
             )
-            outcome = outcome_of(call, response)
+            outcome = refusals.outcome_of(call, response)
         except OSError as error:
-            outcome = failure_of(error)
+            outcome = refusals.failure_of(error)
             raise
         else:
             return response
@@ -169,12 +157,7 @@ class BucketClient:
         if call.presigned is None:
             query = encode_query(call.query)
             headers |= self._signer.sign(
-                call.method,
-                path,
-                query=call.query,
-                headers=headers,
-                payload_sha256=call.sha256,
-                now=now,
+                call.method, path, query=call.query, headers=headers, sha256=call.sha256, now=now
             )
         else:
             headers["host"] = self._signer.host
@@ -192,8 +175,8 @@ class BucketClient:
         if call.streams and 200 <= raw.status < 300:  # noqa: PLR2004  (2xx)
             body = BodyStream(raw, timeout_s=_TIMEOUT_S)
             return BucketResponse(raw.status, raw.headers, b"", rest=body)
-        whole = await _read(raw)
-        return unmask_error(call, BucketResponse(raw.status, raw.headers, whole))
+        response = BucketResponse(raw.status, raw.headers, await _read(raw))
+        return refusals.unmask_error(call, response)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -208,17 +191,15 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 def _without_secrets(call: Call, error: Exception) -> BucketError:
-    """Convert an error to text, since its traceback would keep up to 16 MiB of body in memory."""
+    """Describe an error in words, because its traceback would keep up to 16 MiB in memory."""
     return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
 
 
 async def _read(response: Response) -> bytes:
     body = bytearray()
-    try:
+    with contextlib.closing(response):
         async for piece in response.pieces():
             body += piece
             if len(body) > _MAX_RESPONSE_BYTES:
                 raise BrokenAnswerError(f"the response is larger than {_MAX_RESPONSE_BYTES} bytes")
-    finally:
-        response.close()
     return bytes(body)

@@ -44,7 +44,7 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
 
 
 def strong_etag(text: str | None) -> str:
-    """Return the ETag of a header, strong and in quotes, or raise `BackendUnavailable`."""
+    """Return the ETag in a header as a strong ETag in quotes, or raise `BackendUnavailable`."""
     # A compressing proxy may have marked the ETag as weak, and some servers omit the quotes.
     bare = (text or "").removeprefix("W/").strip('"')
     if not _OPAQUE.fullmatch(bare):

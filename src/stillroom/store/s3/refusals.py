@@ -13,24 +13,18 @@ _TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504, *range(520
 """Status codes that are retried. Cloudflare sends 520 to 527 if it could not reach the bucket.
 https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/"""
 
-_TRANSIENT_CODES: Final = frozenset(
-    {
-        "BadDigest",  # the body was damaged during the transfer
-        "ConditionalRequestConflict",  # a concurrent write to the same key
-        "InternalError",
-        "OperationAborted",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "XAmzContentSHA256Mismatch",
-    }
+NOTHING_DONE: Final = frozenset(
+    ("BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch")
+)
+"""Codes that are retried, after which certainly nothing was changed. `BadDigest` and the last one
+mean that the body was damaged during the transfer."""
+
+_TRANSIENT_CODES: Final = NOTHING_DONE.union(
+    ("ConditionalRequestConflict", "InternalError", "OperationAborted", "ServiceUnavailable")
 )
 """Codes that are retried: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
 
-NOTHING_DONE: Final = frozenset(
-    {"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
-)
-_SAYS_ERRORS_WITH_200: Final = frozenset({"CompleteMultipartUpload", "CopyObject"})
+_SENDS_ERRORS_WITH_200: Final = frozenset({"CompleteMultipartUpload", "CopyObject"})
 _STATUS_OF_CODE: Final = {"NoSuchUpload": 404, "NoSuchKey": 404, "PreconditionFailed": 412}
 
 _ADVICE: Final = {
@@ -64,7 +58,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Refusals:
-    """Converter of refusals to exceptions. It logs errors, but not again for each health check."""
+    """Converter of error responses to exceptions. It logs an error once, even if it is repeated."""
 
     def __init__(self) -> None:
         self._logged: dict[str, str] = {}
@@ -117,10 +111,8 @@ def unmask_error(call: Call, response: BucketResponse) -> BucketResponse:
     S3 sends 200 early if an operation takes long, and reports the error in the body:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
     """
-    if call.operation not in _SAYS_ERRORS_WITH_200 or response.status != 200:  # noqa: PLR2004  (OK)
-        return response
-    code = xml.error_field(response.body)
-    if not code:
+    is_masked = call.operation in _SENDS_ERRORS_WITH_200 and response.status == 200  # noqa: PLR2004  (OK)
+    if not is_masked or not (code := xml.error_field(response.body)):
         return response
     status = 500 if code in _TRANSIENT_CODES else _STATUS_OF_CODE.get(code, 400)
     return BucketResponse(status, response.headers, response.body)

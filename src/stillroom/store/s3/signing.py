@@ -40,25 +40,25 @@ class Signer:
         *,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        payload_sha256: str,
+        sha256: str,
         now: datetime,
     ) -> dict[str, str]:
-        """Return the headers that authenticate a request for 15 minutes.
+        """Return the headers that authenticate a request for 15 minutes after `now` (in UTC).
 
         `path` is percent-encoded. `query` is not; the request must contain `encode_query(query)`.
-        Names of `headers` are lower-case, and values are stripped. `now` is in UTC.
+        Names of `headers` are lower-case, and values are stripped. `sha256` is of the body.
         """
         second = self._second(now)
         added = {
             "host": self.host,
-            "x-amz-content-sha256": payload_sha256,
+            "x-amz-content-sha256": sha256,
             "x-amz-date": second.moment,
         }
         if self.session_token is not None:
             added["x-amz-security-token"] = self.session_token
         names, fields = _canonical({**headers, **added})
         signature = second.signature(
-            f"{method}\n{path}\n{encode_query(query)}\n{fields}\n{names}\n{payload_sha256}"
+            f"{method}\n{path}\n{encode_query(query)}\n{fields}\n{names}\n{sha256}"
         )
         added["authorization"] = f"{second.credential}SignedHeaders={names},Signature={signature}"
         return added
@@ -66,9 +66,9 @@ class Signer:
     def presign(
         self, path: str, *, valid_for_s: int, now: datetime, upload: Mapping[str, str] | None = None
     ) -> str:
-        """Return the query for a presigned GET of a percent-encoded path.
+        """Return the query of a presigned URL for a GET of a percent-encoded path.
 
-        With `upload`, it is a PUT with these headers (in lower case). Its body is not signed.
+        With `upload`, the URL is for a PUT with these headers (lower-case names) and any body.
         """
         if not 1 <= valid_for_s <= MAX_PRESIGNED_S:
             raise ValueError(f"a presigned URL is valid for 1 to {MAX_PRESIGNED_S} seconds")
@@ -85,7 +85,6 @@ class Signer:
         return f"{query}&X-Amz-Signature={signature}"
 
     def _second(self, now: datetime) -> "_Second":
-        """Return the values that all signatures in the current second share, from a cache."""
         number = int(now.timestamp())
         if self._last is None or self._last.number != number:
             moment = f"{now:%Y%m%dT%H%M%SZ}"
@@ -105,18 +104,12 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Second:
-    """Values that all signatures in the same second share.
-
-    Each signature uses a copy of `mac`, which is faster than `hmac.digest`. `credential`, `query`
-    and `signed` are the beginnings of the Authorization header, presigned query and signed text.
-    """
-
-    number: int
-    moment: str
-    credential: str
-    query: str
-    signed: str
-    mac: hmac.HMAC
+    number: int  # seconds since the epoch
+    moment: str  # value of the header `x-amz-date`
+    credential: str  # beginning of the header `authorization`
+    query: str  # beginning of the query of presigned URLs
+    signed: str  # beginning of the text to sign
+    mac: hmac.HMAC  # each signature updates a copy, which is faster than `hmac.digest`
 
     def signature(self, canonical: str) -> str:
         digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -126,14 +119,13 @@ class _Second:
 
 
 def _canonical(headers: Mapping[str, str]) -> tuple[str, str]:
-    """Return the names and the lines of signed headers."""
     covered = sorted(headers.items())
     names = ";".join([name for name, _ in covered])
     return names, "".join([f"{name}:{value}\n" for name, value in covered])
 
 
 def encode_query(query: Mapping[str, str]) -> str:
-    """Encode a query in exactly the form that is signed."""
+    """Encode query parameters in exactly the form that signatures require."""
     pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query.items())
     return "&".join(f"{name}={value}" for name, value in pairs)
 

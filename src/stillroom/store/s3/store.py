@@ -38,7 +38,7 @@ _REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
 
 
 class S3ObjectStore:
-    """`ObjectStore` implemented with S3. Docstrings name the S3 operation that a method sends."""
+    """`ObjectStore` implemented with S3. Docstrings name the S3 operation of each method."""
 
     def __init__(self, client: BucketClient) -> None:
         """Use the bucket of `client`. `close` also closes the client."""
@@ -58,14 +58,10 @@ class S3ObjectStore:
         any_refusal: bool = False,
     ) -> ChangeResult:
         """Store an object in one request (PutObject)."""
+        headers = headers_of(properties) | _fields_of(guard)
+        expected = _ANY_REFUSAL if any_refusal else _CONDITION_FAILED if guard else _NOTHING
         call = Call(
-            "PutObject",
-            "PUT",
-            key,
-            headers=headers_of(properties) | _fields_of(guard),
-            body=body,
-            sha256=sha256,
-            expected=_expected(_CONDITION_FAILED if guard else _NOTHING, any_refusal=any_refusal),
+            "PutObject", "PUT", key, headers=headers, body=body, sha256=sha256, expected=expected
         )
         return _result_of(await self._client.send(call, deadline=deadline), _etag_in_head)
 
@@ -118,11 +114,8 @@ class S3ObjectStore:
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> ChangeResult:
-        """Copy an object of up to 5 GiB (CopyObject). An attempt may take until the deadline.
-
-        R2 has its own header for conditions on the target:
-        https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-copyobject
-        """
+        """Copy an object of up to 5 GiB (CopyObject). An attempt may take until the deadline."""
+        # https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-copyobject
         prefix = "cf-copy-destination-" if self._client.is_r2 else ""
         headers = {
             "x-amz-copy-source": self._client.copy_source(source),
@@ -131,13 +124,9 @@ class S3ObjectStore:
         }
         if properties is not None:
             headers |= {**headers_of(properties), "x-amz-metadata-directive": "REPLACE"}
+        expected = _ANY_REFUSAL if any_refusal else _CONDITION_FAILED
         call = Call(
-            "CopyObject",
-            "PUT",
-            target,
-            headers=headers,
-            expected=_expected(_CONDITION_FAILED, any_refusal=any_refusal),
-            timeout_s=math.inf,
+            "CopyObject", "PUT", target, headers=headers, expected=expected, timeout_s=math.inf
         )
         return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
 
@@ -152,7 +141,7 @@ class S3ObjectStore:
     ) -> ChangeResult:
         """Delete an object (DeleteObject)."""
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
-        expected = _expected(_CONDITION_FAILED if guard else _MISSING, any_refusal=any_refusal)
+        expected = _ANY_REFUSAL if any_refusal else _CONDITION_FAILED if guard else _MISSING
         headers = _fields_of(guard)
         call = Call("DeleteObject", "DELETE", key, headers=headers, expected=expected, once=once)
         response = await self._client.send(call, deadline=deadline)
@@ -220,7 +209,7 @@ class S3ObjectStore:
             headers={"content-type": "application/xml", **_fields_of(guard)},
             body=body,
             sha256=hashlib.sha256(body).hexdigest(),
-            expected=_expected(_CONDITION_FAILED, any_refusal=any_refusal),
+            expected=_ANY_REFUSAL if any_refusal else _CONDITION_FAILED,
             timeout_s=DEADLINE_S,
         )
         return _result_of(await self._client.send(call, deadline=deadline), _etag_in_body)
@@ -274,10 +263,10 @@ class S3ObjectStore:
         return [frozenset((e.tag, (e.text or "").strip()) for e in rule.iter()) for rule in rules]
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
-        """Check access by requesting a missing key and aborting a missing upload.
+        """Check access by requesting a missing key and, if `writing`, aborting a missing upload.
 
         The abort changes nothing, is free on R2, and creates no delete marker in a bucket with
-        versioning. Buckets respond to it in different ways; only a missing permission is an error.
+        versioning. Any response except a missing permission is a success.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)
@@ -307,10 +296,6 @@ def _fields_of(guard: Guard | None) -> dict[str, str]:
     if guard is None:
         return {}
     return {"if-none-match": "*"} if guard.etag is None else {"if-match": guard.etag}
-
-
-def _expected(refusals: frozenset[int], *, any_refusal: bool) -> frozenset[int]:
-    return _ANY_REFUSAL if any_refusal else refusals
 
 
 def _result_of(
@@ -349,8 +334,8 @@ def _start_after(prefix: str, after: str) -> Mapping[str, str]:
 
 
 def _tree_order(entry: str) -> str:
-    """Return the sort key of an entry in SeaweedFS's order: `a/` is before `a-b`.
+    """Return the sort key of an entry in the order of SeaweedFS, where `a/` is before `a-b`.
 
-    The last entry of a page must be the last in this order, or the next page repeats entries.
+    A page must end with its last entry in this order. Otherwise, the next page repeats entries.
     """
     return entry.removesuffix("/")

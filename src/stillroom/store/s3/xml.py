@@ -1,6 +1,6 @@
-"""Parser and writer for the few XML documents that S3 uses, without namespaces.
+"""Parser and writer for the XML documents of S3. Namespaces are ignored.
 
-Document type declarations are refused: their entities can make a small document large.
+Document type declarations are refused, because their entities can make a small document large.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ def error_field(document: bytes, name: str = "Code") -> str:
 
 
 def parse_listing(document: bytes, *, order: Callable[[str], str]) -> ListedPage:
-    """Parse a ListObjectsV2 response. Folders are sorted among the keys by the sort key `order`."""
+    """Parse a response to ListObjectsV2. Keys and folders are merged by the sort key `order`."""
     root = _parse_as("ListBucketResult", document)
     decode = _decode_key if root.findtext("EncodingType") == "url" else str
     entries: list[str | None] = []

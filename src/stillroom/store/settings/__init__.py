@@ -1,8 +1,6 @@
-"""Settings: read once from the environment or a file, and validated before anything starts.
+"""Settings of the core, which are read from the environment or from a file at the start.
 
-`fields.py` contains the fields of the core, `sources.py` the sources of values, and `settings.py`
-the values derived from several fields. A feature adds its fields in a subclass of `Settings`, and
-`stillroom.settings` joins these classes.
+A feature adds its settings in a subclass of `Settings`; `stillroom.settings` joins these classes.
 """
 
 from stillroom.store.settings.fields import MIB, parsed_by

@@ -1,7 +1,4 @@
-"""Fields of the settings: types, defaults, bounds, meanings and validation.
-
-The docstring of a field is its description in docs/reference/settings.md.
-"""
+"""Fields of the settings. Their docstrings are also in docs/reference/settings.md."""
 
 import re
 from collections.abc import Callable
@@ -18,22 +15,19 @@ from stillroom.variables import PREFIXES
 
 MIB: Final = 1024**2
 
-_ORIGIN: Final = re.compile(
-    r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
-)
-"""Origin as browsers send it: lower case, without a slash at the end."""
-
+# Origin as browsers send it: lower case, without a slash at the end.
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
 
 def variable_of(field: str) -> str:
-    """Return the environment variable of a field. Names of variables are returned unchanged."""
+    """Return a setting's environment variable. `field` is the name of the field or variable."""
     name = field.upper()
     return name if name.startswith(PREFIXES) else f"STILLROOM_{name}"
 
 
 def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
-    """Create a validator that parses text. Callers may also pass values that are parsed already."""
+    """Return a validator that parses text. Values of other types remain unchanged."""
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
@@ -93,7 +87,7 @@ SECURE_URL: Final = AfterValidator(_check_secure_url)
 
 
 class Fields(BaseSettings):
-    """Fields of the settings. Each value is validated on its own."""
+    """Settings of the core. Each value is validated without the others."""
 
     model_config = SettingsConfigDict(
         alias_generator=AliasGenerator(validation_alias=variable_of),

@@ -15,25 +15,14 @@ from pydantic_settings import SettingsError
 
 from stillroom.errors import ConfigurationError
 from stillroom.paths import COMPUTE_PREFIX
-from stillroom.store.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig
+from stillroom.store.auth.config import KeysConfig, PublicKeysConfig, SecretConfig
 from stillroom.store.choose import DiskConfig, R2Config
+from stillroom.store.settings import sources
 from stillroom.store.settings.fields import Fields, variable_of
-from stillroom.store.settings.sources import (
-    credentials_folder,
-    former_values,
-    given_names,
-    unread_names,
-    values_in,
-)
 from stillroom.store.values import SaveRules
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-_LOCAL_TOKENS: Final = (
-    "the bucket is shared, but the token secret is only on this machine: set "
-    "STILLROOM_JWT_SECRET to the same on all machines"
-)
 
 _ISOLATED: Final = "_isolated"  # argument with which the environment is ignored
 
@@ -41,37 +30,35 @@ _Section = TypeVar("_Section", bound="Settings")
 
 
 class Settings(Fields):
-    """Settings of the core. Keyword arguments have the names of fields or of variables.
+    """Settings of the core, with properties that combine several settings.
 
-    A feature declares its settings in a subclass. An invalid value raises `ConfigurationError`.
-    Properties that combine several settings raise it if the settings contradict each other.
+    These properties raise `ConfigurationError` if the settings contradict each other.
     """
 
     _unread: list[str] = PrivateAttr(default_factory=list)
 
     def __init__(self, **values: object) -> None:
         fields = type(self).model_fields
-        given = {variable_of(name) if name in fields else name: values[name] for name in values}
-        super().__init__(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+        variables = {variable_of(name) if name in fields else name: values[name] for name in values}
+        super().__init__(**variables)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
 
     @classmethod
     def read(cls, **values: object) -> Self:
-        """Read the settings from the environment. `values` that are not None override them.
+        """Read the settings from environment variables and credential files (docs/adr/0020).
 
-        The value of a variable can also be in a file that is called like the variable, in the
-        folder CREDENTIALS_DIRECTORY (docs/adr/0020). Raises `ConfigurationError`, which describes
-        all invalid values, for an unknown name in `values`, and for a misspelled variable.
+        `values` other than None have priority. Raises `ConfigurationError` for invalid values,
+        unknown names in `values`, and misspelled variables.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
                 f"there is no such setting: {', '.join(unknown)} (see docs/reference/settings.md)"
             )
-        return cls._read(given_names(), {**former_values(), **values})
+        return cls._read(sources.variable_names(), {**sources.former_values(), **values})
 
     @classmethod
     def read_file(cls, file: Path) -> Self:
-        """Read `NAME=value` lines as systemd and Docker do, and ignore the environment."""
-        values, names = values_in(file)
+        """Read the settings from a file with `NAME=value` lines, and not from the environment."""
+        values, names = sources.read_file(file)
         try:
             return cls._read(names, {**values, _ISOLATED: True})
         except ConfigurationError as error:
@@ -79,28 +66,28 @@ class Settings(Fields):
 
     @classmethod
     def of_values(cls, **values: object) -> Self:
-        """Create settings from names of fields or variables, without the environment."""
+        """Create settings without the environment. Keywords name settings or their variables."""
         return cls._read((), {**values, _ISOLATED: True})
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # it is called with keywords
         cls, *_: object, init_settings: Source, **others: Source
     ) -> tuple[Source, ...]:
-        """Return the sources by priority. If the environment is ignored, only return arguments."""
+        """Return the sources of values by priority. Pydantic calls this."""
         return (init_settings, *(() if _ISOLATED in init_settings() else others.values()))
 
     @classmethod
     def _read(cls, names: Iterable[str], values: Mapping[str, object]) -> Self:
-        passed_over = unread_names(names, cls.model_fields)
-        given = {name: value for name, value in values.items() if value is not None}
-        given["_secrets_dir"] = credentials_folder()
+        unread = sources.unread_names(names, cls.model_fields)
+        present = {name: value for name, value in values.items() if value is not None}
+        folder = present["_secrets_dir"] = sources.credentials_folder()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # a folder instead of a credential file
-                settings = cls(**given)
+                settings = cls(**present)
         except (OSError, SettingsError, UserWarning) as error:
             raise ConfigurationError(
-                f"a credential in {credentials_folder()} cannot be read ({error}): each must be "
+                f"a credential in {folder} cannot be read ({error}): each must be "
                 "a file with text that this user may read"
             ) from error
         except ValidationError as error:
@@ -109,35 +96,36 @@ class Settings(Fields):
                 for fault in error.errors(include_input=False, include_url=False)
             )
             raise ConfigurationError(faults) from error
-        settings._unread = passed_over
+        settings._unread = unread
         return settings
 
     def section(self, kind: type[_Section]) -> _Section:
-        """Return these settings as an instance of `kind`, which declares a feature's settings."""
+        """Return these settings as an instance of `kind`, the settings of a feature."""
         if not isinstance(self, kind):
             raise TypeError(f"{type(self).__name__} has no {kind.__name__}: read AllSettings")
         return self
 
     @property
     def files(self) -> list[Path]:
-        """Configuration files that may be in the data directory. Features add their own files."""
+        """Configuration files of features, which may be in the data directory."""
         return []
 
     @property
     def images_url(self) -> str:
-        """Base of public image URLs: at the CDN if there is one, else at this server."""
+        """Base URL of public images: at the CDN if there is one, otherwise at this server."""
         if self._cdn_url:
             return f"{self._cdn_url}/{COMPUTE_PREFIX.rstrip('/')}"
         return self.api_images_url
 
     @property
     def api_images_url(self) -> str:
-        """Base of image URLs at this server."""
-        return f"{self._api_url}/storage/images"
+        """Base URL of images at this server."""
+        base = self.public_base_url or f"http://127.0.0.1:{self.port}"
+        return f"{base}/api/v1/storage/images"
 
     @property
     def secret_file(self) -> Path:
-        """File of the token secret, used if no secret is configured."""
+        """File with the generated token secret, which is used if no secret is configured."""
         return self.data_dir / ".stillroom" / "secret"
 
     @property
@@ -176,7 +164,7 @@ class Settings(Fields):
                 "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: unset one"
             )
         if file:
-            return KeyFileConfig(file, self.jwt_algorithm)
+            return PublicKeysConfig(file, self.jwt_algorithm)
         if not url:
             raise ConfigurationError(
                 f"STILLROOM_JWT_ALGORITHM={self.jwt_algorithm} needs a public key: "
@@ -187,11 +175,11 @@ class Settings(Fields):
                 "STILLROOM_JWT_JWKS_URL needs STILLROOM_JWT_AUDIENCE: set it to the `aud` of the "
                 "tokens for this server, since the provider signs tokens for other services too"
             )
-        return JwksConfig(url, self.jwt_algorithm)
+        return PublicKeysConfig(url, self.jwt_algorithm)
 
     @property
     def storage(self) -> DiskConfig | R2Config:
-        """Configuration of the backend. Raises `ConfigurationError` if a bucket's is incomplete."""
+        """Configuration of the storage backend: a bucket, or a disk."""
         if self._has_bucket:
             return self._bucket()
         return DiskConfig(
@@ -237,10 +225,6 @@ class Settings(Fields):
         return config
 
     @property
-    def _api_url(self) -> str:
-        return f"{self.public_base_url or f'http://127.0.0.1:{self.port}'}/api/v1"
-
-    @property
     def _cdn_url(self) -> str:
         return self.r2_public_url if self._has_bucket else ""
 
@@ -249,10 +233,13 @@ class Settings(Fields):
         return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """Return warnings about unread variables, and about a token secret that is not shared."""
+        """Return warnings: variables that are not read, and a token secret that is not shared."""
         lines = list(self._unread)
         if self._has_bucket and self.jwt_secret is None:
-            lines.append(_LOCAL_TOKENS)
+            lines.append(
+                "the bucket is shared, but the token secret is only on this machine: set "
+                "STILLROOM_JWT_SECRET to the same on all machines"
+            )
         return lines
 
     @property
@@ -261,6 +248,7 @@ class Settings(Fields):
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
 
 
+# Keys: error types from https://docs.pydantic.dev/latest/errors/validation_errors/
 _MUST: Final = {
     "int": "must be an integer",
     "float": "must be a number",
@@ -272,13 +260,11 @@ _MUST: Final = {
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "has invalid characters or an invalid length",
 }
-"""Messages by error type of pydantic. https://docs.pydantic.dev/latest/errors/validation_errors/"""
 
 
 def _explained(fault: "ErrorDetails") -> str:
-    """Return the requirement that a value violates. Custom validators define their own messages."""
     kind = fault["type"]
-    said = _MUST.get(kind) or _MUST.get(kind.partition("_")[0])
-    if said is None:
+    message = _MUST.get(kind) or _MUST.get(kind.partition("_")[0])
+    if message is None:  # the message of one of our validators
         return fault["msg"].removeprefix("Value error, ")
-    return said.format(**fault.get("ctx", {}))
+    return message.format(**fault.get("ctx", {}))

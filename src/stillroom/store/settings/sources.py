@@ -1,4 +1,4 @@
-"""Sources of settings: environment variables, credential files, `NAME=value` files."""
+"""Sources of settings: environment variables, credential files, and `NAME=value` files."""
 
 import contextlib
 import os
@@ -12,20 +12,20 @@ from stillroom.errors import ConfigurationError
 from stillroom.store.settings.fields import variable_of
 from stillroom.variables import PREFIXES, find_unread
 
-_RENAMED: Final = {"STILLROOM_SHORT_ROAD": "STILLROOM_FAST_PATH"}  # by their former names
+_RENAMED: Final = {"STILLROOM_SHORT_ROAD": "STILLROOM_FAST_PATH"}  # new names by former names
 
+# Variables of `stillroom put` and other commands, which may be in the same environment.
 _OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN", "STILLROOM_PROFILE", "STILLROOM_CONFIG")
-"""Variables of `stillroom put` and other commands, allowed in the same environment."""
 
 
 def credentials_folder() -> Path | None:
-    """Return the folder with a file for each secret (https://systemd.io/CREDENTIALS/)."""
+    """Return the folder with one file per secret, if any (https://systemd.io/CREDENTIALS/)."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
-def given_names() -> list[str]:
-    """Return the names of non-empty variables and of credential files."""
+def variable_names() -> list[str]:
+    """Return the names of environment variables that are not empty, and of credential files."""
     names = [name for name, value in os.environ.items() if value]
     folder = credentials_folder()
     with contextlib.suppress(OSError):  # reading the values reports errors
@@ -34,7 +34,7 @@ def given_names() -> list[str]:
 
 
 def former_values() -> dict[str, object]:
-    """Return the values of variables that are set under a former name. A new name has priority."""
+    """Return the values of variables whose former name is set. The new name has priority."""
     return {
         name: os.environ.get(name) or os.environ[former]
         for former, name in _RENAMED.items()
@@ -42,13 +42,13 @@ def former_values() -> dict[str, object]:
     }
 
 
-def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
-    """Read a file. Return the values of Stillroom variables, and the names of all variables."""
+def read_file(file: Path) -> tuple[dict[str, object], list[str]]:
+    """Read a file with `NAME=value` lines. Return Stillroom's variables, and all names."""
     try:
-        found = dotenv_values(file, interpolate=False)
+        variables = dotenv_values(file, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from error
-    lines = {name: value for name, value in found.items() if value}
+    lines = {name: value for name, value in variables.items() if value}
     values: dict[str, object] = {
         _RENAMED.get(name, name).replace("STILLROOM_R2_", "R2_"): value
         for name, value in lines.items()
@@ -60,15 +60,9 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
 
 
 def unread_names(names: Iterable[str], fields: Iterable[str]) -> list[str]:
-    """Return a warning for each variable that was renamed or that no setting reads.
-
-    Raises `ConfigurationError` for a name that looks like a misspelled setting.
-    """
+    """Return warnings about variables that no setting reads. Raise an error for misspelled ones."""
     known = [*map(variable_of, fields), *_OF_COMMANDS, *_RENAMED]
-    given = {name.upper() for name in names}
-    renamed = [
-        f"{former} was renamed to {name}: use the new name"
-        for former, name in _RENAMED.items()
-        if former in given
-    ]
-    return renamed + find_unread(given, known)
+    upper = {name.upper() for name in names}
+    former = [name for name in _RENAMED if name in upper]
+    renamed = [f"{name} was renamed to {_RENAMED[name]}: use the new name" for name in former]
+    return renamed + find_unread(upper, known)

@@ -1,8 +1,4 @@
-"""Log formats (console, JSON) and the access log.
-
-Control characters from clients are escaped. Each line contains the id of its request, if any. The
-entries of a mapping that is logged (`log.info("%(status)d", {"status": 200})`) become JSON fields.
-"""
+"""Log formats (console and JSON) and the access log. Each line contains its request id, if any."""
 
 import json
 import logging
@@ -20,15 +16,15 @@ access_log = logging.getLogger("stillroom.access")
 
 
 def escape(text: str) -> str:
-    """Escape characters that could start another line or control a terminal."""
+    """Return the text with escapes for characters that end a line or control a terminal."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Text format: `2026-11-24T15:00:00Z INFO message`, then an indented traceback, if any."""
+    """Text format: `2026-11-24T15:00:00Z INFO message`, and the traceback on indented lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as text."""
+        """Return a log record as text."""
         line = f"{_timestamp(record)} {record.levelname} {escape(record.getMessage())}"
         if id_ := _request_id_of(record):
             line += f" request_id={id_}"
@@ -39,10 +35,10 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """JSON format: one JSON object per line."""
+    """JSON format: one object per line, with the entries of a logged mapping as fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as JSON."""
+        """Return a log record as JSON."""
         fields: dict[str, object] = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
@@ -56,11 +52,11 @@ class JsonFormatter(logging.Formatter):
             fields["traceback"] = self.formatException(record.exc_info)
         if isinstance(record.args, Mapping):
             fields = {**record.args, **fields}
-        return json.dumps(fields, default=_as_text)
+        return json.dumps(fields, default=str)
 
 
 def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
-    """Return a configuration for `dictConfig`. `level` does not affect the access log."""
+    """Return the configuration for `dictConfig`. `level` does not affect the access log."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -90,8 +86,8 @@ def log_access(
 ) -> None:
     """Write one line of the access log, if it is enabled (STILLROOM_ACCESS_LOG).
 
-    `path` is the path as received, without the query, which may contain a signature. `began` is a
-    time of `time.perf_counter`. `received` and `sent` are numbers of body bytes.
+    `path` has no query, which may contain a signature. `began` is a time of `time.perf_counter`.
+    `received` and `sent` are numbers of body bytes.
     """
     if not access_log.isEnabledFor(logging.INFO):
         return
@@ -116,10 +112,6 @@ def _request_id_of(record: logging.LogRecord) -> str:
     if isinstance(record.args, Mapping) and "request_id" in record.args:
         return str(record.args["request_id"])
     return request_id.current.get()
-
-
-def _as_text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -1,8 +1,7 @@
-"""Prometheus metrics: counters, gauges and histograms, flushed in batches once a second.
+"""Prometheus metrics, which are collected here and flushed to prometheus_client once a second.
 
-Counting a request takes 0.5 µs here, but 4 µs in prometheus_client, which uses locks and shared
-files. So values are collected, and flushed to prometheus_client once a second and before each
-scrape. Workers share them through files (PROMETHEUS_MULTIPROC_DIR, which `server` sets).
+Counting a request takes 0.5 µs here, but 4 µs in prometheus_client. Workers share the flushed
+values through files in the folder PROMETHEUS_MULTIPROC_DIR, which `server` sets.
 """
 
 import contextlib
@@ -13,18 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+import prometheus_client as prometheus
 from fastapi import Response
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Metric,
-    generate_latest,
-    values,
-)
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -33,46 +22,46 @@ from stillroom.store.telemetry.metrics_files import AllocatedDict
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
-values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
+prometheus.values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before any metric is created
 
 OTHER: Final = "other"  # requests outside the API, such as health checks or unknown paths
 
 
 class _FlushOnCollect(Collector):
-    """Collector that flushes the collected values. It is registered first, so it runs first."""
+    """Collector without metrics. It is registered first, to flush the values of all collectors."""
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[prometheus.Metric]:
         return ()
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[prometheus.Metric]:
         flush()
         return ()
 
 
-REGISTRY.register(_FlushOnCollect())
+prometheus.REGISTRY.register(_FlushOnCollect())
 
 
-def counter(name: str, meaning: str, *labels: str) -> Counter:
-    """Create the counter `stillroom_NAME`."""
-    return Counter(f"stillroom_{name}", meaning, labels)
+def counter(name: str, meaning: str, *labels: str) -> prometheus.Counter:
+    """Return a new counter with the name `stillroom_{name}`."""
+    return prometheus.Counter(f"stillroom_{name}", meaning, labels)
 
 
 def outcome_counter(
     name: str, meaning: str, label: str = "outcome"
 ) -> Callable[[str | None], None]:
-    """Create a counter. Return a function that counts an outcome (None counts as `unknown`)."""
+    """Create a counter. Return a function that counts an outcome (`unknown` for None)."""
     outcomes = counter(name, meaning, label)
     return lambda outcome: outcomes.labels(outcome or "unknown").inc()
 
 
 def add_gauges(mode: Literal["livesum", "livemax", "mostrecent"], **meanings: str) -> None:
-    """Create gauges for `set_gauges`. `mode` defines how values of several workers are combined."""
+    """Create gauges by name. `mode` defines how the values of several workers are combined."""
     for name, meaning in meanings.items():
-        _GAUGES[name] = Gauge(f"stillroom_{name}", meaning, multiprocess_mode=mode)
+        _GAUGES[name] = prometheus.Gauge(f"stillroom_{name}", meaning, multiprocess_mode=mode)
 
 
-def _histogram(name: str, meaning: str, label: str) -> Histogram:
-    return Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
+def _histogram(name: str, meaning: str, label: str) -> prometheus.Histogram:
+    return prometheus.Histogram(f"stillroom_{name}", meaning, (label,), buckets=_BOUNDS)
 
 
 _REQUESTS = counter("requests", "Requests, by operation and status.", "operation", "status")
@@ -90,13 +79,13 @@ _CALLS = counter(
 )
 _CALL_SECONDS = _histogram("storage_call_seconds", "Duration of each attempt.", "call")
 _RETRIES = counter("storage_retries", "Attempts that followed a failed attempt.", "call")
-_BUILD = Gauge(
+_BUILD = prometheus.Gauge(
     "stillroom_build_info",
     "Always 1. The labels name the version, the storage of the images and the database.",
     ("version", "storage", "database"),
     multiprocess_mode="mostrecent",
 )
-_GAUGES: Final[dict[str, Gauge]] = {}
+_GAUGES: Final[dict[str, prometheus.Gauge]] = {}
 add_gauges(
     "livesum",
     requests_in_flight="Requests in progress, in all workers together.",
@@ -136,7 +125,7 @@ class _Current:
 
 
 def count(operation: str, status: int, seconds: float | None = None, sent: int = 0) -> None:
-    """Count a response, its sent body bytes, and its duration if an operation has run."""
+    """Count a response, its duration (if known) and its body bytes."""
     cell = _responses[operation, status]
     cell[_NUMBER] += 1
     cell[_BYTES] += sent
@@ -156,7 +145,7 @@ def count_received(operation: str, received: int) -> None:
 
 
 def count_call(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """Count one attempt of an fsync or bucket request. Implements the protocol `CallObserver`."""
+    """Count one attempt of an fsync or of a bucket request (the protocol `CallObserver`)."""
     _calls_made.append((call, outcome, seconds, again))
 
 
@@ -171,13 +160,13 @@ def end() -> None:
 
 
 def set_gauges(**numbers: float) -> None:
-    """Set gauges that have no labels. Keywords are their names without the prefix `stillroom_`."""
+    """Set gauges that `add_gauges` has created."""
     for name, number in numbers.items():
         _GAUGES[name].set(number)
 
 
 def flush() -> None:
-    """Flush the collected values to prometheus_client, where all workers see them."""
+    """Pass the collected values to prometheus_client, where all workers can read them."""
     for (operation, status), cell in _responses.items():
         _REQUESTS.labels(operation, str(status)).inc(cell[_NUMBER])
         _SENT.labels(operation).inc(cell[_BYTES])
@@ -210,8 +199,8 @@ def _flush_calls() -> None:
         _add(_CALL_SECONDS.labels(call), cell)
 
 
-def _add(histogram: Histogram, cell: list[float]) -> None:
-    """Add all observations counted in `cell` to a histogram; `Histogram.observe` adds only one."""
+def _add(histogram: prometheus.Histogram, cell: list[float]) -> None:
+    """Add several observations to a histogram, since `observe` adds only one."""
     for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
         if number:
             histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
@@ -219,16 +208,16 @@ def _add(histogram: Histogram, cell: list[float]) -> None:
 
 
 def report_build(version: str, *, storage: str, database: str) -> None:
-    """Set the metrics `stillroom_build_info` and `stillroom_workers`. Call this in each worker."""
+    """Set the gauges for the version and the number of workers. Each worker calls this once."""
     _BUILD.labels(version, storage, database).set(1)
     set_gauges(workers=1)
 
 
 async def metrics() -> Response:
-    """Serve `/metrics` for all workers. Values of other workers may be a second old."""
-    registry = REGISTRY
+    """Return the response of `/metrics`. Values of other workers may be a second old."""
+    registry = prometheus.REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         flush()
-        registry = CollectorRegistry()
+        registry = prometheus.CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library is not typed
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(prometheus.generate_latest(registry), media_type=prometheus.CONTENT_TYPE_LATEST)

@@ -1,7 +1,7 @@
-"""Multiprocess metrics files that are allocated before they are mapped.
+"""Files in which the workers share their metrics, for prometheus_client.
 
-prometheus_client maps sparse files. If the disk is full, writing to a hole in such a file raises
-SIGBUS, which kills the process without a message.
+prometheus_client maps sparse files into memory. On a full disk, a write to such a file kills the
+process with SIGBUS. Therefore, this module allocates the disk space first.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """Metrics file of one worker. If the disk is full, its values are only in memory."""
+    """Metrics file of one worker. If the disk is full, the values are only in memory."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
         if not read_mode and not os.path.exists(filename):
@@ -56,7 +56,7 @@ class AllocatedDict(MmapedDict):
 
 
 def _create(filename: str) -> None:
-    """Create a file, first under a temporary name: readers expect headers in `.db` files."""
+    """Create a file under a temporary name first, since other workers read all `.db` files."""
     part = f"{filename}.part"
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -72,7 +72,7 @@ def _create(filename: str) -> None:
 
 
 def _private_file(error: OSError) -> str:
-    """Return the path of an in-memory file (memfd) that no other worker reads."""
+    """Return the path of a file in memory (memfd), which no other worker reads."""
     log.error(
         "the metrics of this worker are missing in /metrics, because the temporary folder is "
         "full (%s): free some space, or set TMPDIR to another folder, and restart",

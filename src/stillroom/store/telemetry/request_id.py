@@ -1,4 +1,4 @@
-"""Request ids: from the header `X-Request-Id` or generated. They are logged and returned."""
+"""Request ids: read from `X-Request-Id` or generated, then logged and sent to the client."""
 
 import os
 import random
@@ -26,7 +26,7 @@ def generate() -> str:
 
 
 def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the client's request id, or None if there is not exactly one valid header."""
+    """Return the request id in the headers, or None unless there is exactly one valid id."""
     values = [value for name, value in headers if name == b"x-request-id"]
     if len(values) != 1:
         return None
@@ -35,15 +35,15 @@ def from_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 class IdField(NamedTuple):
-    """Position of the `X-Request-Id` header in a request head, including the line end before it."""
+    """Header `X-Request-Id` in the bytes of a request head."""
 
-    start: int
+    start: int  # offset of the line end before the header
     end: int
     id: bytes
 
 
 def find_field(head: bytes) -> IdField | None:
-    """Find the `X-Request-Id` header in one request head; None if it is missing or invalid."""
+    """Find the header `X-Request-Id` in a request head; None if it is missing or invalid."""
     name = _NAME.search(head)
     if name is None or _NAME.search(head, name.end()) or head.find(_END) != len(head) - len(_END):
         return None
@@ -52,7 +52,7 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, value: str | None) -> bytes | None:
-    """Remove `X-Request-Id: {value}` from a request head. Return None if the id is invalid."""
+    """Return a request head without its header `X-Request-Id`, or None if `value` is invalid."""
     if value is None:
         return head
     field = find_field(head)
