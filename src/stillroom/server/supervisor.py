@@ -1,4 +1,4 @@
-"""Supervisor of the worker processes: starts, watchdog, restarts with backoff, shutdown.
+"""Supervisor that starts worker processes, and replaces those that crash or hang.
 
 This module depends on internals of uvicorn's `Multiprocess` and `Process`. The pinned version in
 requirements/ and tests/acceptance/test_starting.py protect against incompatible changes.
@@ -33,16 +33,18 @@ log = logging.getLogger("stillroom.server")
 
 
 class Supervisor(Multiprocess):
-    """Supervisor of workers. A second stop signal kills them even if requests are running."""
+    """Supervisor of worker processes.
+
+    The first stop signal shuts the workers down gracefully, and a second one kills them. A worker
+    that does not respond for `hang_s` seconds is killed and replaced (0: never).
+    """
 
     processes: list[Worker]  # type: ignore[assignment]  # a subclass of uvicorn's
 
-    _has_notified_ready = False
-
     def __init__(self, config: Config, sockets: list[socket.socket], *, hang_s: float) -> None:
-        """Prepare the workers. A worker that hangs for `hang_s` seconds is killed (0: never)."""
         super().__init__(config, sockets)
         self._hang_s = hang_s
+        self._has_notified_ready = False
 
     def run(self) -> None:
         """Run the workers until a signal stops the server."""
@@ -92,7 +94,7 @@ class Supervisor(Multiprocess):
         log.error(
             "worker %d %s; starting another one %s",
             worker.pid,
-            how or describe_exit(worker.exitcode),
+            how or _describe_exit(worker.exitcode),
             f"in {backoff_s:.0f} s" if backoff_s else "at once",
         )
         self._clear_gauges_of(worker)
@@ -113,7 +115,7 @@ class Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers. With one worker, stop the server: the terminal may be closed."""
+        """Replace all workers. With one worker, stop the server: a closed terminal sends SIGHUP."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:
@@ -157,17 +159,13 @@ class Supervisor(Multiprocess):
 
 
 def _count_death(worker: Worker) -> float:
-    """Count a worker's crash. Return the restart delay, which grows with repeated early crashes."""
-    if time.monotonic() - worker.started_at >= _STABLE_AFTER_S:
-        worker.early_deaths = 0
-    worker.early_deaths += 1
-    if worker.early_deaths == 1:
-        return 0.0
-    return min(2.0 ** (worker.early_deaths - 2), _MAX_BACKOFF_S)
+    """Count a worker's crash. Return the restart delay in seconds, which doubles each time."""
+    was_stable = time.monotonic() - worker.started_at >= _STABLE_AFTER_S
+    deaths = worker.early_deaths = 1 if was_stable else worker.early_deaths + 1
+    return 0.0 if deaths == 1 else min(2.0 ** (deaths - 2), _MAX_BACKOFF_S)
 
 
-def describe_exit(status: int | None) -> str:
-    """Describe how a process ended: its signal or exit status."""
+def _describe_exit(status: int | None) -> str:
     if status is None or status >= 0:
         return f"ended with status {status}"
     try:
@@ -178,7 +176,6 @@ def describe_exit(status: int | None) -> str:
 
 
 def _notify(state: str) -> None:
-    """Send a state to systemd through the socket in NOTIFY_SOCKET, if set. Ignore errors."""
     # https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

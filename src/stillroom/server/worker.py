@@ -1,8 +1,7 @@
-"""Worker process: its event loop, and the pipe to its supervisor.
+"""Worker process: its event loop, and the pipe to its supervisor (docs/adr/0038).
 
-The supervisor sends pings to which the event loop itself responds, so a missing response means that
-the event loop hangs. On SIGQUIT, the worker writes the stacks of all threads. This always works,
-because the handler is written in C and does not need the GIL. See docs/adr/0038.
+The event loop responds to pings of the supervisor, unless the loop hangs. On SIGQUIT, the worker
+writes the stacks of all threads, even if a thread never releases the GIL.
 """
 
 import asyncio
@@ -37,18 +36,14 @@ _NOT_RUNNING: Final = frozenset("TtD")
 
 
 class WorkerServer(uvicorn.Server):
-    """Uvicorn server that runs in a worker.
-
-    The first signal starts the shutdown. Others are ignored: the supervisor also receives signals
-    from a terminal, and kills the workers after the second one.
-    """
+    """Uvicorn server that runs in a worker."""
 
     def __init__(self, config: uvicorn.Config, supervisor: Connection) -> None:
         super().__init__(config)
         self._supervisor = supervisor
 
     def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
-        """Start the shutdown."""
+        """Start the shutdown. Further signals are ignored: the supervisor kills its workers."""
         del sig, frame
         self.should_exit = True
 
@@ -73,32 +68,22 @@ class WorkerServer(uvicorn.Server):
 
 
 class Worker(Process):
-    """Worker process, controlled by the supervisor.
-
-    Attributes:
-        silent_s: Seconds without a response to a ping, while worker and supervisor were running.
-        has_started: True if the worker has reported that it accepts requests.
-        early_deaths: Consecutive crashes soon after a start, including those of replaced workers.
-        restart_at: Time at which a replacement starts; None while the worker is running.
-    """
+    """Worker process, controlled by the supervisor."""
 
     def __init__(
         self, config: uvicorn.Config, sockets: list[socket.socket], *, early_deaths: int
     ) -> None:
-        """Prepare a worker process.
-
-        A single worker is forked, so that it shares the memory of all modules. Several workers are
-        spawned, so that each imports the metrics library again: its mode is selected at import.
-        """
         super().__init__(config, sockets)
-        self.silent_s = 0.0
-        self.has_started = False
+        self.silent_s = 0.0  # seconds without a response to a ping, while the worker was running
+        self.has_started = False  # True if the worker has reported that it accepts requests
         self.started_at = time.monotonic()
-        self.early_deaths = early_deaths
-        self.restart_at: float | None = None
+        self.early_deaths = early_deaths  # consecutive crashes soon after a start
+        self.restart_at: float | None = None  # time at which a replacement starts, after a crash
         self._stacks, self._stacks_end = multiprocessing.Pipe(duplex=False)
         self._is_ping_pending = False
         self._until_ping_s = 0.0
+        # A single worker is forked, so that it shares the memory of all modules. Several workers
+        # are spawned, since each must import the metrics library, which then selects its mode.
         if config.workers == 1:
             forked = multiprocessing.get_context("fork").Process(
                 target=self.target, kwargs={"sockets": sockets}
@@ -106,7 +91,7 @@ class Worker(Process):
             self.process = forked  # type: ignore[assignment]  # declared as a spawned process
 
     def start(self) -> None:
-        """Start the process. Stop signals are blocked until the process installs its handlers."""
+        """Start the process. Stop signals are delayed until the process can handle them."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
@@ -121,7 +106,10 @@ class Worker(Process):
         WorkerServer(self.config, self.child_conn).run(sockets)
 
     def listen(self, tick_s: float) -> None:
-        """Receive the response to a ping and send the next one. Must run every `tick_s` seconds."""
+        """Receive the response to a ping, if any, and send the next ping when it is due.
+
+        The caller calls this every `tick_s` seconds.
+        """
         with contextlib.suppress(OSError, EOFError):
             if self._is_ping_pending and self.parent_conn.poll():
                 self.has_started = self.parent_conn.recv()
@@ -142,7 +130,7 @@ class Worker(Process):
         return state not in _NOT_RUNNING
 
     def read_stacks(self) -> str:
-        """Request and return the stacks of all threads, or an empty string after a timeout."""
+        """Return the stacks of all threads of the worker, or an empty string after a timeout."""
         assert self.process.pid is not None  # noqa: S101  (the process has been started)
         os.kill(self.process.pid, signal.SIGQUIT)
         stacks = b""
@@ -153,7 +141,7 @@ class Worker(Process):
         return stacks.decode("utf-8", "replace")
 
     def terminate(self) -> None:
-        """Start the worker's shutdown. Unlike in uvicorn, the pipes remain open for pings."""
+        """Ask the worker to shut down. Unlike in uvicorn, the pipes remain open for pings."""
         if self.process.exitcode is None and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGTERM)
 

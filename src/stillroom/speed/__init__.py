@@ -1,1 +1,1 @@
-"""Faster handling of requests: HTTP/1.1 connections, fast path, caches and sendfile."""
+"""HTTP/1.1 connections, and optional parts that make responses faster: caches and sendfile."""

@@ -1,8 +1,7 @@
-"""Support for letting nginx send large images, with the header `X-Accel-Redirect` (docs/adr/0027).
+"""Responses with which nginx sends a large image itself, by `X-Accel-Redirect` (docs/adr/0027).
 
-If the proxy has offered to send files and has sent the configured key, the response contains the
-name of the opened file instead of its bytes. If nginx would send a different response than
-`http.serving` computes, Stillroom sends the bytes itself.
+If nginx has sent the configured key with the request, the response contains the name of the image
+file instead of its bytes. Stillroom sends the bytes itself if nginx would respond differently.
 """
 
 import hmac
@@ -16,12 +15,12 @@ from stillroom.store.http.fields import Fields
 from stillroom.store.http.serving import ImageAnswer
 from stillroom.store.values import OpenedImage
 
-OFFER: Final = "x-stillroom-sendfile"  # request header of a proxy that can send files: the key
+OFFER: Final = "x-stillroom-sendfile"  # request header with the key, from nginx only
 LOCATION: Final = "/.stillroom-sendfile/"  # internal URL path in the nginx configuration
 MIN_BYTES: Final = 64 * 1024  # Stillroom sends smaller bodies faster than nginx (`make bench`)
 
+# Range headers that nginx parses in the same way as `http.serving`; empty if there is none.
 _SIMPLE_RANGE: Final = re.compile(r"(bytes=(\d{1,18}-\d{0,18}|-\d{1,18}))?", re.ASCII)
-"""Range headers that nginx parses in the same way as `http.serving`, or no header."""
 
 # Request headers that nginx would compare with its own ETag instead of Stillroom's.
 _UNSUPPORTED_CONDITIONS: Final = frozenset(("if-match", "if-unmodified-since"))
@@ -34,17 +33,13 @@ _HEADERS_OF_NGINX: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ProxySendfile:
-    """`BodyDelegate` that lets nginx send response bodies.
-
-    The proxy authenticates with `key`. Otherwise, any client could request a response without a
-    body, and a cache between client and server could store it.
-    """
+    """`BodyDelegate` that lets nginx send the bodies of responses."""
 
     storage: PinsNames  # storage that can name its opened files for nginx
-    key: bytes
+    key: bytes  # authenticates nginx, so that other clients get no response without a body
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether the proxy offered to send files and would send the same response."""
+        """Return whether nginx forwarded the request and would send the same response."""
         offered, requested_range = fields.get(OFFER), fields.get("range")
         if offered is None or answer.length < MIN_BYTES:
             return False
@@ -57,7 +52,7 @@ class ProxySendfile:
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response to which nginx adds the body, or None if Stillroom must send it."""
+        """Return a response to which nginx adds the body. None if Stillroom must send the body."""
         if not self.can_delegate(fields, answer):
             return None
         name = await self.storage.pinned_name(image)
@@ -65,7 +60,7 @@ class ProxySendfile:
 
 
 def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
-    """Copy a response, with headers that make nginx send the file `name` as the body."""
+    """Return a response without a body, with headers that make nginx send the file `name`."""
     removed = _HEADERS_OF_NGINX[HTTPStatus(answer.status)]
     headers = [(field, value) for field, value in answer.headers if field not in removed]
     headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]

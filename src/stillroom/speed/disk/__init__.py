@@ -1,1 +1,1 @@
-"""Disk storage with caches: names of large folders, metadata and pinned names of files."""
+"""Disk storage with caches for the names in large folders and for the metadata of files."""

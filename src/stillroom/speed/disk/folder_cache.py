@@ -1,8 +1,8 @@
-"""Cache of the sorted names in large folders, kept up to date by inotify.
+"""Cache of the sorted names in large folders, kept up to date by inotify (docs/adr/0010).
 
-inotify begins to watch a folder before it is read. For each page of a listing, the names in queued
-events are looked up first. So the page reflects all earlier changes by any process on the machine.
-On filesystems that do not report all changes, nothing is cached. See docs/adr/0010.
+inotify watches a folder before its names are read. Before each page of a listing, the names in the
+queued events are looked up again. So the page reflects all earlier changes by any process on the
+machine. On filesystems for which inotify does not report all changes, nothing is cached.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from stillroom.store.disk.listing import FolderNames
 _MAX_FOLDERS: Final = 1024  # a watch uses about a kilobyte of kernel memory
 _MAX_CHANGES: Final = 16_384  # with more changed names, reading the folder again is cheaper
 _LEAST_CHANGES: Final = 64
-_BYTES_FOR_A_CHANGE: Final = 256  # bytes of names that allow one of them
+_BYTES_FOR_A_CHANGE: Final = 256  # a folder may have one change per 256 bytes of its names
 _FORGOTTEN_AFTER_S: Final = 600.0  # after its last listing, a folder is not watched any more
 
 Ident = tuple[int, int]  # device and inode, which identify a folder even if it is moved
@@ -32,10 +32,9 @@ log = logging.getLogger("stillroom.disk")
 
 
 class FolderCache(FolderNames):
-    """Cache of the sorted names in large folders. Thread-safe."""
+    """Cache of the sorted names in large folders, of at most `max_bytes`. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Limit the cached names to `max_bytes`; 0 disables the cache."""
         self._max_bytes = max_bytes
         self._lock = threading.Lock()  # for all fields below; not locked while reading
         self._inotify: Inotify | None = None
@@ -46,7 +45,7 @@ class FolderCache(FolderNames):
         self._has_warned = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
-        """Update the cache with the latest changes to the folder, then return names from it."""
+        """Return names from the cache after updating it, or None if the folder is not cached."""
         ident = _ident(fd)
         folder = self._folders.get(ident)
         if folder is None:
@@ -67,7 +66,10 @@ class FolderCache(FolderNames):
 
     @contextlib.contextmanager
     def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
-        """Context manager: start to watch the folder, then cache its names."""
+        """Context manager: watch an open folder while the caller reads it, and cache its names.
+
+        The value is a function that adds names, or None if the folder cannot be cached.
+        """
         ident = _ident(fd)
         folder = self._start_watching(fd, ident)
         if folder is None:
@@ -93,11 +95,11 @@ class FolderCache(FolderNames):
 
     @property
     def is_sorted(self) -> bool:
-        """True if all cached names are sorted."""
+        """True if all cached names are sorted, so that `sort` has nothing to do."""
         return not self._unsorted
 
     def sort(self) -> None:
-        """Sort cached names that are still unsorted, so that the next page is faster."""
+        """Sort all cached names, so that the next page of a listing is faster."""
         while self._unsorted:
             with contextlib.suppress(IndexError):  # another thread sorts them
                 ident, folder = self._unsorted.popleft()
@@ -136,7 +138,7 @@ class FolderCache(FolderNames):
 
     @contextlib.contextmanager
     def _lock_folder(self, ident: Ident, folder: "_WatchedFolder") -> Iterator[None]:
-        """Lock a folder. On an error, remove it from the cache, since it may be inconsistent."""
+        """Lock a cached folder. If the block fails, drop its names: they may be wrong."""
         with folder.lock:
             try:
                 yield
@@ -209,7 +211,7 @@ def _ident(fd: int) -> Ident:
 
 
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
-    """Map each name to whether it is now a file, and `name/` to whether it is now a folder."""
+    """Map each name to True if it is now a file, and `name/` to True if it is now a folder."""
     states = {}
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""Interface to inotify(7), which reports changed names in folders, through ctypes.
+"""Interface to inotify(7), with which Linux reports the names that change in a folder.
 
 The kernel queues an event before the call that made the change returns, so the queue contains every
 completed save. Source: https://man7.org/linux/man-pages/man7/inotify.7.html
@@ -24,8 +24,8 @@ _FULLY_REPORTED: Final = frozenset({
     0x9123_683E,  # btrfs
     0x0102_1994,  # tmpfs
 })  # fmt: skip
-"""Types (statfs(2), f_type) of filesystems that only this kernel changes. On NFS, FUSE and 9p, in
-the layers of overlayfs and by a ZFS rollback, files can change without an event."""
+"""Types (statfs(2), f_type) of filesystems that only this kernel changes. On others, such as NFS,
+FUSE, 9p, overlayfs and ZFS, files can change without an event."""
 
 _STATFS_BYTES: Final = 256  # more than on any architecture
 
@@ -33,22 +33,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inotify:
-    """Queue of inotify events. Not thread-safe."""
+    """Queue of inotify events. Not thread-safe.
+
+    Raises `OSError` if too many queues exist, or if a sandbox forbids them.
+    """
 
     def __init__(self) -> None:
-        """Create a queue. Raises `OSError` if too many queues exist or a sandbox forbids queues."""
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
-        """Start to report names that change in an open folder. Return the watch number.
-
-        A folder that is already watched keeps its number. May raise `OSError` (ENOSPC).
-        """
+        """Start to report the names that change in an open folder. Return the watch number."""
         path = f"/proc/self/fd/{folder_fd}".encode()
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))
 
     def unwatch(self, watch: int) -> None:
-        """Remove a watch. Does nothing if the kernel has removed it together with the folder."""
+        """Remove a watch, unless the kernel has already removed it together with the folder."""
         with contextlib.suppress(OSError):
             _checked(_libc.inotify_rm_watch(self._fd, watch))
 

@@ -1,7 +1,7 @@
-"""Cached metadata of files, a fast check that it is current, and reads from the page cache.
+"""Cache for the metadata of files, a fast check for changes, and reads from the page cache.
 
-One statx(2) call writes all fields that a change affects into one buffer, which is compared as a
-whole. `os.stat` would create 20 objects.
+The check calls statx(2), which writes the inode, the size and the times of a file into one buffer.
+The buffer is compared as a whole, since `os.stat` would create 20 objects.
 """
 
 import ctypes
@@ -19,8 +19,8 @@ from stillroom.store.values import StoredImage, Version
 _MAX_FACTS: Final = 16_384  # about 16 MiB
 
 _SETTLED_NS: Final = 2 * 10**9
-"""Metadata is cached only if the file has not changed for this time. Two changes within one tick of
-the filesystem's clock (usually up to 10 ms, two seconds on FAT) have the same modification time."""
+"""Metadata of a file is cached only after this time without a change. Two changes within one tick
+of the filesystem's clock (10 ms, but 2 s on FAT) have the same modification time."""
 
 _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32
@@ -35,7 +35,7 @@ _statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 
 
 
 def version_of(key: StorageKey, status: os.stat_result) -> Version:
-    """Return the version of a regular file: its key, inode, size, change times and device."""
+    """Return the version of a file: its key, inode, size, change times and device, as bytes."""
     changed, modified = (divmod(ns, 10**9) for ns in (status.st_ctime_ns, status.st_mtime_ns))
     device = os.major(status.st_dev), os.minor(status.st_dev)
     stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)
@@ -43,7 +43,7 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class RecentFacts:
-    """Cache for the metadata of files, valid while their inode, size and times do not change."""
+    """Cache for the metadata of files. An entry is valid until the version of its file changes."""
 
     def __init__(self, folder_fd: int) -> None:
         self._device = os.fstat(folder_fd).st_dev
@@ -52,7 +52,7 @@ class RecentFacts:
     def describe_file(
         self, key: StorageKey, fd: int, known: StoredImage | None = None
     ) -> StoredImage:
-        """Return `known` if it is current, else the metadata of an open file. May raise OSError."""
+        """Return an open file's metadata. Reuse `known` if it is current. May raise OSError."""
         status = os.fstat(fd)
         version = version_of(key, status)
         for image in (known, self._facts.get(key.text)):
@@ -67,7 +67,7 @@ class RecentFacts:
 
 
 class KnownFiles:
-    """Checker for changes of files below one folder. Not thread-safe: all calls use one buffer."""
+    """Fast checks and reads of files in one folder. Not thread-safe: all calls use one buffer."""
 
     def __init__(self, folder_fd: int, flags: int) -> None:
         self._folder_fd = folder_fd
@@ -79,7 +79,7 @@ class KnownFiles:
         self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether the path, perhaps through links, leads to the same unchanged file."""
+        """Return whether the file at the image's path is still the version `image`."""
         if image.version is None:
             return False
         name, stamp = image.version
@@ -88,7 +88,7 @@ class KnownFiles:
         return self._file.raw + self._rest.raw == stamp
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache without disk access (RWF_NOWAIT), if the image is current."""
+        """Fill a buffer from the page cache. Return False if that fails, or if the file changed."""
         if image.version is None:
             return False
         name, stamp = image.version

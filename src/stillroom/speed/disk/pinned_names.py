@@ -1,11 +1,7 @@
-"""Pinned names: hard links through which a proxy on the same machine opens an image's file.
+"""Pinned names: hard links with which a proxy on the same machine opens images (docs/adr/0027).
 
-Such a link leads to the same version even if the image is replaced:
-DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
-
-In each period (60 s), each process creates a new folder for its links. The folder is kept for one
-more period, then removed by its creator or (after a crash) by another process. So the disk space of
-deleted images is free after two periods at most. See docs/adr/0027.
+The path of a link is DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>. In each period of
+60 s, each process creates a new folder for its links. After one more period, the folder is removed.
 """
 
 import asyncio
@@ -26,7 +22,7 @@ _MAX_NAMES: Final = 65_536  # per period and process; then the server itself sen
 
 
 class PinnedNames:
-    """Pinned names of one process. Call `find` and `name` only on the event loop."""
+    """Hard links (pinned names) of one process. Call `find` and `name` on the event loop only."""
 
     def __init__(
         self,
@@ -44,12 +40,12 @@ class PinnedNames:
         self._removals: list[asyncio.TimerHandle] = []
 
     def find(self, save_id: str) -> str | None:
-        """Return the link's name, or None if no link to this version was made in this period."""
+        """Return the hard link to an image version, or None if this period has none."""
         is_known = save_id in self._names and self._period == self._current()
         return f"{self._folder}/{save_id}" if is_known else None
 
     async def name(self, image: DiskImage) -> str | None:
-        """Return the path of the link, which is created if necessary, or None if this fails."""
+        """Return the hard link to an open image, creating it if necessary. None if that fails."""
         save_id = image.image.save_id
         name = self.find(save_id)
         if name is not None:
@@ -90,7 +86,7 @@ class PinnedNames:
             self._threads.start(self.remove_ended)
 
     def remove_ended(self) -> None:
-        """Remove expired folders of all processes. Blocking."""
+        """Remove the expired folders of all processes. Blocks."""
         now = self._current()
         try:
             folders = os.listdir(f"/proc/self/fd/{self._data_directory.fd}/{SENDFILE_FOLDER}")
@@ -102,7 +98,7 @@ class PinnedNames:
                 self._remove(folder)
 
     def close(self) -> None:
-        """Remove the current folder."""
+        """Remove the folder of the current period."""
         for removal in self._removals:
             removal.cancel()
         if self._folder:

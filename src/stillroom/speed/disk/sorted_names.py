@@ -1,8 +1,7 @@
-"""Sorted set of a folder's names in key order, in compact form.
+"""Compact sorted set of the names in a folder.
 
-A million names of 20 letters use 70 MiB as `str`, but 21 MiB here, in encoded blocks of about a
-thousand names. A page of a listing decodes one or two blocks, and a change encodes one again. Names
-are sorted in short steps, each of which holds the GIL for a few milliseconds at most.
+A million names of 20 letters use 70 MiB as `str`, but 21 MiB in encoded blocks of about a thousand
+names. Names are sorted in short steps, each of which holds the GIL for a few milliseconds at most.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,13 +14,13 @@ from stillroom.paths import is_listed
 
 _BLOCK_NAMES: Final = 1024
 _LARGEST_BLOCK: Final = 2 * _BLOCK_NAMES
-_SAMPLED: Final = 64  # one in this many names is sampled, to choose the bounds of the blocks
-_LOOSE_NAMES: Final = 65_536  # unencoded, while they are divided into blocks (about 5 MiB)
-_OVERHEAD: Final = 256  # of a block, in bytes
+_SAMPLED: Final = 64  # one in 64 names is sampled, to choose the first names of the blocks
+_LOOSE_NAMES: Final = 65_536  # names that are decoded at once while they are divided into blocks
+_OVERHEAD: Final = 256  # memory overhead of a block in bytes
 
 
 class SortedNames:
-    """A sorted set of names. Folders end with a slash. Not thread-safe."""
+    """Sorted set of names. The names of folders end with a slash. Not thread-safe."""
 
     def __init__(self) -> None:
         self.size = 0  # approximate memory use in bytes
@@ -32,14 +31,14 @@ class SortedNames:
         self._blocks: list[_Block] = [_Block()]
 
     def add(self, names: list[str]) -> None:
-        """Add names in any order. Call it only before `names_from` and `update`."""
+        """Add names in any order. Do not call this after `names_from` or `update`."""
         packed = _pack(names)
         self._unsorted.append(packed)
         self._sample += names[::_SAMPLED]
         self.size += len(packed)
 
     def sort(self) -> None:
-        """Divide added names into blocks. `names_from` and `update` do this if necessary."""
+        """Divide the added names into blocks. `names_from` and `update` call this."""
         if not self._unsorted:
             return
         sample, self._sample = sorted(self._sample), []

@@ -1,6 +1,4 @@
-"""`FastDiskStorage`: the disk storage with caches, and reads that do not wait."""
-
-from typing import Final
+"""`FastDiskStorage`: disk storage with caches, and with reads that do not wait for the disk."""
 
 from stillroom.paths import StorageKey
 from stillroom.speed.disk.folder_cache import FolderCache
@@ -14,11 +12,12 @@ from stillroom.store.disk.openat2 import is_absent, open_by_kernel
 from stillroom.store.disk.storage import READ_FLAGS, DiskImageStorage
 from stillroom.store.values import ListQuery, OpenedImage, Page, SaveRules, StoredImage
 
-LIST_CACHE_BYTES: Final = 64 * 1024**2  # enough for the names of one to three million images
-
 
 class FastDiskStorage(DiskImageStorage):
-    """`DiskImageStorage` with caches, which implements `ServesNow` and `PinsNames`."""
+    """`DiskImageStorage` with caches, which implements `ServesNow` and `PinsNames`.
+
+    The cache for names of large folders uses at most `list_cache_bytes` (0: no cache).
+    """
 
     def __init__(
         self,
@@ -26,10 +25,9 @@ class FastDiskStorage(DiskImageStorage):
         rules: SaveRules,
         *,
         min_free_bytes: int = 0,
-        list_cache_bytes: int = LIST_CACHE_BYTES,
+        list_cache_bytes: int = 64 * 1024**2,  # names of one to three million images
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Limit the memory for names of large folders to `list_cache_bytes` (0: no cache)."""
         super().__init__(data_directory, rules, min_free_bytes=min_free_bytes, changes=changes)
         self._folder_names = self._folder_cache = FolderCache(list_cache_bytes)
         self._describe_file = RecentFacts(data_directory.fd).describe_file
@@ -39,27 +37,27 @@ class FastDiskStorage(DiskImageStorage):
         self._pinned_names = PinnedNames(data_directory, self._threads)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Return whether `image` is still the stored version. False if statx is unreliable."""
+        """Return whether `image` is still the stored version, or False if this is unknown."""
         return self._reports_all_changes and self._known_files.is_current(image)
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache if the file at the path is still the version `image`."""
+        """Fill a buffer from the page cache. Return False if that fails, or if the file changed."""
         return self._opens_by_kernel and self._known_files.read_now(image, start, into)
 
     def is_missing(self, key: StorageKey) -> bool:
-        """Return whether the image does not exist. Faster than catching an exception."""
+        """Return True if the image certainly does not exist, False if it may exist."""
         return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
 
     def known_name(self, image: StoredImage) -> str | None:
-        """Return the pinned name of this version, or None if it has none yet."""
+        """Return the hard link (pinned name) to this image version, or None if it has none."""
         return self._pinned_names.find(image.save_id)
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """Create a pinned name for this version; see `pinned_names.py`."""
+        """Return a hard link (pinned name) to an open image, or None if that is impossible."""
         return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
     async def list(self, query: ListQuery) -> Page:
-        """List a page of keys. Then sort the names that the cache has added; see ADR 0010."""
+        """List a page of keys, and start to sort the names that were added to the cache."""
         page = await super().list(query)
         if not self._folder_cache.is_sorted and not self._threads.is_closed:
             self._threads.start(self._folder_cache.sort)

@@ -1,1 +1,1 @@
-"""Fast path: handlers of simple requests without a web framework (docs/adr/0009)."""
+"""Fast path: handlers that respond to simple requests without a web framework (ADR 0009)."""

@@ -1,12 +1,9 @@
-"""GET and HEAD of images on the fast path: immediate responses from bounded caches.
+"""Fast path of GET and HEAD of images: immediate responses from two caches (docs/adr/0009).
 
-The ASGI path takes ten times as long as the kernel needs to send an image. The fast path has one
-cache for request lines and one for header fields, whose keys are the bytes of the request. The
-first cache contains the properties of images, heads of responses and bodies. The second one
-contains the grants of tokens, for header fields that have passed all checks.
-
-Each request still checks the expiration and the folder of the token, and whether the image is
-current. All requests that are not simple take the ASGI path (docs/adr/0009).
+One cache maps the bytes of a request line to the image's properties, the response head and the
+body. The other cache maps the bytes of header fields that have passed all checks to the permissions
+of their token. Each request still checks that the token has not expired and permits to read the
+folder, and that the image has not changed. The ASGI application handles other requests.
 """
 
 import logging
@@ -30,18 +27,17 @@ from stillroom.store.http.serving import ANSWER_FIELDS
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import access_log
 
+# Request line without a query. The ASGI application handles requests with a query.
 _LINE: Final = re.compile(
     rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
 )
-"""Request line without a query. Requests with parameters or signatures take the ASGI path."""
 
 IMAGES_PREFIX: Final = b"/api/v1/storage/images/"
 
 ASGI_ONLY_FIELDS: Final = frozenset(
     ("content-length", "expect", "proxy-connection", "origin", "transfer-encoding", "upgrade")
 )
-"""Header fields with which a request takes the ASGI path. It handles CORS (`Origin`). The parser
-treats `Proxy-Connection` as `Connection`."""
+"""Header fields of requests that the ASGI application handles, such as `Origin` for CORS."""
 
 _CONDITIONS: Final = (*ANSWER_FIELDS, OFFER)  # header fields on which responses depend
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
@@ -49,7 +45,12 @@ _MAX_LINES: Final = 16_384  # 24 MiB; the storage caches metadata for as many im
 
 
 class FastReads:
-    """Handler of simple GET and HEAD requests for images, with the caches of one process."""
+    """Handler of simple GET and HEAD requests for images, with the caches of one process.
+
+    `find` returns the response to a request that has passed all checks. `forget` is called with
+    each request line that is evicted from the cache. A request whose target is longer than
+    `longest_target` bytes is handled by the ASGI application.
+    """
 
     longest_head = 4096
 
@@ -62,11 +63,6 @@ class FastReads:
         *,
         longest_target: int,
     ) -> None:
-        """Create a fast path with empty caches. Targets over `longest_target` take the ASGI path.
-
-        `find` is called for each request that passed all checks. `forget` is called with each
-        request line that is evicted from the cache.
-        """
         self._operations = operations
         self._tokens = tokens
         self._find = find
@@ -76,9 +72,9 @@ class FastReads:
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     def learn(self, connection: Connection, data: bytes, request: Request) -> bool:
-        """Respond to a request whose head passed all checks, and cache its header fields.
+        """Cache the header fields of a valid request head, and respond to the request.
 
-        If the result is False, nothing was sent, and the request must take the ASGI path.
+        Return False if nothing was sent. Then the ASGI application must handle the request.
         """
         end = data.find(b"\r\n")
         if len(data) > self.longest_head or not _LINE.fullmatch(data, 0, end):
@@ -97,7 +93,7 @@ class FastReads:
         return self.answer(connection, data)
 
     def answer(self, connection: Connection, data: bytes) -> bool:
-        """Respond to a request from the caches, without waiting. See `learn` for the result."""
+        """Respond to a request head from the caches. Return False if nothing was sent."""
         started = time.perf_counter()
         end, client_id = data.find(b"\r\n"), b""
         checked = self._checked_fields.get(data[end:])

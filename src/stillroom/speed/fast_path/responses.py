@@ -1,4 +1,4 @@
-"""Responses of the fast path to GET and HEAD: files on a disk, or redirects to a bucket."""
+"""Responses of the fast path to GET and HEAD: images on a disk, or redirects to a bucket."""
 
 import os
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from stillroom.store.http.serving import ImageAnswer, answer_image, answer_redir
 from stillroom.store.values import LocalImage, RemoteImage, StoredImage
 
 _MAX_COPIED_BYTES: Final = 64 * 1024
-"""Maximum size of images that are copied and sent together with the head. Larger images use
-sendfile. With one connection, copying 100 KB is as fast as sendfile; with 32, it is 25% slower."""
+"""Maximum size of images that are read and sent together with the head. Larger images are sent with
+sendfile(2), which is faster from about 100 KB on (by 25% with 32 connections)."""
 
 _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
 ENTRY_BYTES: Final = 1024  # approximate memory overhead of a cache entry
@@ -34,63 +34,63 @@ Conditions = tuple[str | None, ...]
 
 @dataclass(slots=True)
 class Answer:
-    """Response without status line, date and request id.
+    """Cached part of a response: everything except the status line, the date and the request id.
 
-    Instances are shared and must not be changed. Freezing them would triple their creation time.
+    Instances must not be changed. They are not frozen, since that would triple the creation time.
     """
 
     operation: str
     status: int
     head: bytes  # header lines, including the empty line after them
     body: bytes = b""  # response body of an error
-    start: int = 0  # offset at which the range of the image begins that is sent as the body
-    length: int = 0  # length of the range; 0 if `body` is sent instead
-    proxy_head: bytes = b""  # that make a proxy send the range of the file `_NAME`
+    start: int = 0  # offset of the part of the image that is sent as the body
+    length: int = 0  # length of that part; 0 if `body` is sent instead
+    proxy_head: bytes = b""  # head that makes a proxy send that part of the file `_NAME`
 
 
 Response = tuple[Answer, bytes | memoryview | FileSlice, int]
-"""Response of the fast path: shared part, body, and length of the body in bytes."""
+"""Response of the fast path: its cached part, the body, and the body's length in bytes."""
 
 _CACHED: Final = Answer("get_image", HTTPStatus.OK, b"")  # the cached body includes the head
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedFields:
-    """Header fields of a request that passed all checks, with the permissions of its token."""
+    """Header fields that have passed all checks, with the permissions of their token."""
 
     fields: Fields
-    conditions: Conditions | None  # None if there are no conditions
+    conditions: Conditions | None  # values of conditional headers; None if there are none
     grant: Grant
-    until: float
+    until: float  # time (epoch seconds) until which the token counts as checked
 
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """Valid request line, with the cached response for the image's current version.
+    """Valid request line, with the response that is cached for the current version of the image.
 
-    With thousands of lines, each memory access is a CPU cache miss. So this object contains
-    everything that a typical response needs, without further dictionaries.
+    This object contains everything that a typical response needs. With thousands of lines, each
+    lookup in a further dictionary would be a CPU cache miss.
     """
 
     method: str
     path: ImagePath
     key: StorageKey
     image: StoredImage | RemoteImage | None = None
-    is_missing: bool = False  # result of the last lookup
-    answer: Answer | None = None  # to requests without conditions
-    whole: CacheEntry[bytes] | None = None  # the head of `answer`, and the whole image
+    is_missing: bool = False  # True if the last lookup found no image
+    answer: Answer | None = None  # response to requests without conditions
+    whole: CacheEntry[bytes] | None = None  # head of `answer`, followed by the whole image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Set the image, or None if it is missing. Drop the response cached for this line."""
+        """Set the image (None: it is missing), and drop the cached response."""
         self.image, self.is_missing = image, image is None
         self.answer = self.whole = None
 
 
-FindResponse = Callable[[Line, CheckedFields], Response | None]  # None: it would have to wait
+FindResponse = Callable[[Line, CheckedFields], Response | None]  # None: use the ASGI path
 
 
 def redirects(storage: RedirectsNow, last_lines: bytes) -> FindResponse:
-    """Return a function that finds redirects to a bucket. See `FileResponses` for `last_lines`."""
+    """Return a function that redirects requests to a bucket. All heads end with `last_lines`."""
 
     def find(line: Line, _: CheckedFields) -> Response | None:
         location = storage.redirect_now(line.key) if line.method == "GET" else None
@@ -106,7 +106,10 @@ def redirects(storage: RedirectsNow, last_lines: bytes) -> FindResponse:
 
 
 class FileResponses:
-    """Responses with images on a disk, and the cache of their heads and bodies."""
+    """Responses for images on a disk. Their heads and bodies are cached.
+
+    The bodies use at most `cache_bytes` of memory (0: no cache). All heads end with `last_lines`.
+    """
 
     def __init__(
         self,
@@ -116,10 +119,6 @@ class FileResponses:
         *,
         cache_bytes: int,
     ) -> None:
-        """Create empty caches, with at most `cache_bytes` of image bodies (0: no cache).
-
-        `last_lines` are the header lines with which each response head ends, and the empty line.
-        """
         self._storage = storage
         self._cache_control = operations.cache_control
         delegate = operations.hooks.body
@@ -132,7 +131,7 @@ class FileResponses:
         self._keeps_bodies = cache_bytes > 0
 
     def find(self, line: Line, checked: CheckedFields) -> Response | None:
-        """Return the response, or None if that would require waiting."""
+        """Return the response, or None if the ASGI application must handle the request."""
         image: StoredImage | None = None
         if isinstance(line.image, StoredImage):
             image = line.image
@@ -151,7 +150,7 @@ class FileResponses:
         return self._open(line, checked, location)
 
     def forget(self, line: Line) -> None:
-        """Remove the body that is cached for a request line."""
+        """Remove the image that is cached for a request line."""
         self._whole.remove(line)
 
     def _find_cached(
@@ -188,7 +187,7 @@ class FileResponses:
 
     def _open(self, line: Line, checked: CheckedFields, location: LocalImage) -> Response | None:
         image = location.image
-        slice_: FileSlice | None = None  # with which the file remains open
+        slice_: FileSlice | None = None  # if it is set, the file remains open
         try:
             if image is not line.image:
                 line.use(image)
@@ -245,7 +244,7 @@ class FileResponses:
         return self._head(without_body(answer, _NAME.decode()).headers)
 
     def _delegate(self, answer: Answer, image: StoredImage) -> Response | None:
-        """Return a response that makes a proxy send the image, or None if no pinned name exists."""
+        """Return a response that makes a proxy send the image, or None if it has no hard link."""
         name = self._sendfile and self._sendfile.storage.known_name(image)
         if not name:
             return None  # the ASGI path creates the name
@@ -266,7 +265,7 @@ def _in_memory(answer: Answer) -> Response:
 
 
 _buffer: Final = memoryview(bytearray(_MAX_COPIED_BYTES))
-"""Buffer for image bodies. Each body is sent before the event loop handles another request."""
+"""Buffer for images. Each one is sent before the event loop handles another request."""
 
 
 def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:

@@ -1,4 +1,4 @@
-"""Responses sent with sendfile(2). Slow clients and disks do not block other connections."""
+"""Responses that send an image file with sendfile(2), without blocking other connections."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class FileSlice(NamedTuple):
 
 
 class AnswerRecord(NamedTuple):
-    """Data of one response for the access log."""
+    """Properties of one response, for its line in the access log."""
 
     client: tuple[str, int] | None
     request: bytes
@@ -39,7 +39,7 @@ class AnswerRecord(NamedTuple):
     started: float
 
     def log(self, sent: int) -> None:
-        """Write the access log line; `sent` is the number of body bytes that were sent."""
+        """Write the line of the access log. `sent` is the number of sent body bytes."""
         # If the client sent no id, a success has one only in the log.
         id_ = self.request_id.decode("ascii") or request_id.generate()
         method, target, _ = self.request.decode("latin-1").split(" ", 2)
@@ -51,7 +51,7 @@ class AnswerRecord(NamedTuple):
 
 
 class FileExchange:
-    """Exchange (request and response in progress) that sends the response body from a file."""
+    """`Exchange` whose response body is a range of a file."""
 
     has_begun = True
 
@@ -75,18 +75,18 @@ class FileExchange:
         self._has_ended = False
 
     def start(self) -> None:
-        """Send as much of the file as possible immediately, and the rest when the client reads."""
+        """Send as much of the file as possible immediately, and the rest later."""
         metrics.begin()
         self._connection.continue_with(self)
         self._send(self._connection.socket)
 
     @property
     def unsent_bytes(self) -> int:
-        """Number of bytes that have not been passed to the kernel."""
+        """Number of bytes of the response that have not been passed to the kernel."""
         return len(self._head) + self._left
 
     def disconnect(self) -> None:
-        """Stop sending, since the client has disconnected."""
+        """Stop sending, because the client has disconnected."""
         self._end()
 
     def _send(self, to: socket.socket) -> None:
@@ -162,7 +162,7 @@ class FileExchange:
         return True
 
     def _send_window(self, to: socket.socket) -> bool:
-        """Send the head and the next window. Return False if the socket's buffer is full."""
+        """Send the head and the next part of the file. Return False if the socket is full."""
         if self._head:
             # MSG_MORE combines the head with the body. If the range starts within a page, this
             # takes the kernel twice as long (35 µs for 100 KB) as a packet of its own (20 µs).

@@ -1,4 +1,4 @@
-"""Uploads (POST of an image) on the fast path, without a web framework."""
+"""Fast path of uploads: saves an image (POST) without a web framework."""
 
 import functools
 import logging
@@ -31,20 +31,20 @@ log = logging.getLogger("stillroom.api")
 
 @dataclass(frozen=True, slots=True)
 class FastUploads:
-    """Handler of uploads without headers in `asgi_only`. `otherwise` (ASGI) handles the rest."""
+    """Handler of uploads. It passes requests that are not simple uploads to `otherwise`."""
 
     operations: ImageOperations
     tokens: VerifiedTokens
-    extra_headers: Headers
-    otherwise: Begin
-    asgi_only: frozenset[str]
+    extra_headers: Headers  # added to each response
+    otherwise: Begin  # starts to handle a request on the ASGI path
+    asgi_only: frozenset[str]  # header fields with which a request takes the ASGI path
 
     def begin(self, connection: Connection, request: Request, body: RequestBody) -> Exchange:
-        """Start the task that handles a request."""
+        """Start a task that handles a request."""
         store = self._find_operation(request, body)
         if store is None:
             return self.otherwise(connection, request, body)
-        upload = UploadExchange(connection, request, body)
+        upload = _UploadExchange(connection, request, body)
         connection.run(upload.run(store, self.extra_headers))
         return upload
 
@@ -70,16 +70,13 @@ class FastUploads:
         return functools.partial(self.operations.store, verified.grant, path, fields, body)
 
 
-class UploadExchange(RequestExchange):
-    """Upload in progress, whose token and path have been checked."""
-
+class _UploadExchange(RequestExchange):
     async def run(self, store: Store, extra_headers: Headers) -> None:
-        """Save the image and respond. The task is cancelled if a shutdown takes too long."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
             answer = await self._save(store)
-        except BaseException:
+        except BaseException:  # also if a slow shutdown cancels the task
             if self._connection is not None:
                 self._connection.drop()
             raise

@@ -1,4 +1,4 @@
-"""ASGI path: requests that the ASGI application handles, with metrics and access log."""
+"""ASGI path: passes requests to the ASGI application, and records metrics and the access log."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from stillroom.store.api.responses import OPERATION
 from stillroom.store.http.problems import internal_error
 from stillroom.store.telemetry import metrics, request_id
 
+# Valid names and values of response headers (RFC 9110, 5), to prevent header injection.
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-"""Valid names and values of response headers (RFC 9110, 5), to prevent header injection."""
 
-State = dict[str, Any]  # from the application's lifespan
+State = dict[str, Any]  # state that the application returned from its lifespan
 
 log = logging.getLogger("stillroom.server")
 
@@ -28,14 +28,14 @@ log = logging.getLogger("stillroom.server")
 def begin(
     app: ASGIApp, state: State, connection: Connection, request: Request, body: RequestBody
 ) -> "AsgiExchange":
-    """Start a task in which `app` handles a request, with a copy of the lifespan's `state`."""
+    """Start a task in which `app` handles a request. The request gets a copy of `state`."""
     exchange = AsgiExchange(connection, request, body, state)
     connection.run(exchange.run(app))
     return exchange
 
 
 class AsgiExchange(RequestExchange):
-    """Request in progress that the ASGI application handles."""
+    """Request that the ASGI application handles, and its response."""
 
     def __init__(
         self, connection: Connection, request: Request, body: RequestBody, state: State
@@ -66,7 +66,7 @@ class AsgiExchange(RequestExchange):
         self._ended = asyncio.Event()  # set when the response is complete or the client is gone
 
     def disconnect(self) -> None:
-        """Stop sending, since the client has disconnected."""
+        """Stop sending, because the client has disconnected or gets an error response instead."""
         super().disconnect()
         self._ended.set()
 

@@ -1,4 +1,4 @@
-"""Request body: framing (length or chunked), and a bounded queue of received pieces."""
+"""Request body: decoder of the two framings (length or chunked), and a queue of pieces."""
 
 import asyncio
 import re
@@ -11,26 +11,24 @@ from stillroom.speed.http11.head import BadRequest
 _MAX_BYTES: Final = 64 * 1024  # queued; then reading pauses. A read adds up to 256,000 bytes.
 _CHUNKS_PER_CALL: Final = 256  # decoded before other connections are served (about 0.4 ms)
 
+# Chunk size with extensions, which are ignored (RFC 9112, 7.1.1).
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-"""Chunk size with extensions, which are ignored (RFC 9112, 7.1.1)."""
-
 _TRAILER: Final = re.compile(rb"[^\n\r\0]*")
 
 
 class RequestBody:
-    """Asynchronous iterator over the pieces of a request body. `received` counts the bytes."""
+    """Asynchronous iterator over the pieces of a request body, chunked if `length` is None.
+
+    `max_overhead` limits the bytes between two chunks, and the bytes in the trailers.
+    """
 
     on_first_read: Callable[[], None]  # called before the first read, to send `100 Continue`
     set_reading: Callable[[bool], None]  # False pauses reading from the connection, True resumes it
 
     def __init__(self, length: int | None, *, max_overhead: int = 0) -> None:
-        """Expect a body of `length` bytes, or a chunked body if `length` is None.
-
-        `max_overhead` limits the bytes between two chunks, and the bytes in the trailers.
-        """
         self.on_first_read = lambda: None
         self.set_reading = lambda _: None
-        self.received = 0
+        self.received = 0  # number of received bytes
         self.is_complete = length == 0  # True if the whole body was received
         self._remaining = length or 0
         self._chunks = None if length is not None else ChunkedDecoder(max_overhead)
@@ -42,21 +40,21 @@ class RequestBody:
 
     @property
     def is_awaited(self) -> bool:
-        """True if the reader is waiting for the client to send more of the body."""
+        """True if the handler of the request is waiting for more of the body."""
         return self._waiter is not None
 
     @property
     def is_delivered(self) -> bool:
-        """True if the reader has received the whole body."""
+        """True if the iterator has returned the whole body."""
         return self.is_complete and not self._pieces
 
     @property
     def has_undecoded_chunks(self) -> bool:
-        """True if `feed` must be called again (without data) to decode the remaining input."""
+        """True if received chunks are not decoded yet. Then call `feed` again, without data."""
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
-        """Queue received data, or raise BadRequest. Return the bytes after a complete body."""
+        """Queue received data. Return the bytes after the body, or None if it is incomplete."""
         if self._chunks is not None:
             had_more = self._chunks.has_more
             piece, rest = self._chunks.feed(data)
@@ -79,7 +77,7 @@ class RequestBody:
         return rest
 
     def abort(self) -> None:
-        """Raise `ConnectionError` in the reader, since the rest of the body will not arrive."""
+        """End the iterator with a `ConnectionError`, because the client has disconnected."""
         self._aborted = True
         self._wake()
 
@@ -87,7 +85,6 @@ class RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
-        """Return the next piece. Raises ConnectionError if `abort` was called."""
         if not self._reading_begun:
             self._reading_begun = True
             self.on_first_read()
@@ -122,15 +119,14 @@ class RequestBody:
 
 
 class ChunkedDecoder:
-    """Decoder of chunked transfer coding (RFC 9112, 7.1).
+    """Decoder of the chunked transfer coding (RFC 9112, 7.1), which drops trailers.
 
-    The decoder is strict about line ends and drops trailers. httptools is not used: it does not
-    report where a body ends, and a pipelined request after the body would be lost. `has_more` is
-    True if the input had too many chunks for one call, and the rest is not decoded yet.
+    httptools is not used, since it does not report where a body ends. A pipelined request after
+    the body would be lost.
     """
 
     def __init__(self, max_overhead: int) -> None:
-        self.has_more = False
+        self.has_more = False  # True if the input had too many chunks to decode them in one call
         self._max_overhead = max_overhead
         self._overhead = 0
         self._buffer = b""  # an incomplete line, or further chunks
@@ -139,7 +135,7 @@ class ChunkedDecoder:
         self._next = self._read_size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Return decoded data, and the input after a complete body. May raise BadRequest."""
+        """Return decoded data, and the bytes after the body (None if the body is incomplete)."""
         buffer, at = self._buffer, self._at
         self.has_more, self._buffer, self._at = False, b"", 0
         if data:

@@ -2,13 +2,12 @@
 
     IDLE ──first byte──▶ HEAD ──complete──▶ BODY ──complete──▶ ANSWER ──answered──▶ IDLE
 
-A request without a body changes the state from HEAD to ANSWER. The last answer changes it to
-CLOSED. If a head or a body is refused, or answered before it is complete, the state is LINGER: more
-bytes are read and ignored until the client has closed its side, or for a limited time.
+A request without a body changes the state from HEAD to ANSWER. The last response changes it to
+CLOSED. If the response is sent before the request is complete, the state changes to LINGER: more
+bytes are read and ignored until the client closes its side or a time limit is reached.
 
-Requests are handled one at a time. Early data of the next request (pipelining) is buffered without
-parsing, and reading is paused. An `Exchange` handles a request: the ASGI application (`asgi`) or
-the fast path (`fast_path`).
+Requests are handled one at a time, by the fast path or by the ASGI application. If the client
+already sends the next request (pipelining), its data is buffered, and reading is paused.
 """
 
 import asyncio
@@ -22,20 +21,17 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
+from stillroom.speed.http11 import head
 from stillroom.speed.http11.body import RequestBody
-from stillroom.speed.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
 from stillroom.speed.http11.exchange import Address, Exchange
-from stillroom.speed.http11.head import (
-    BadRequest,
-    HeadParser,
-    Request,
-    header_lines,
-    make_head,
-    refusal,
-)
 from stillroom.speed.http11.service import Service, address_of, log_failure
 from stillroom.store.telemetry import metrics, request_id
 from stillroom.store.telemetry.logging import log_access
+
+BODY_WINDOW_S: Final = 30.0  # the speed of a body is measured over this time; it may pause
+
+_LINGER_S: Final = 2.0  # after a refused request, the rest of it is dropped for this time
+_LINGER_BYTES: Final = 1024**2  # after this many bytes, nothing more is read
 
 log = logging.getLogger("stillroom.server")
 
@@ -69,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._fast_path = service.fast_path
         self._state = _IDLE
         self._since = service.loop.time()  # start of the timeout of the current state
-        self._head: HeadParser | None = None
+        self._head: head.HeadParser | None = None
         self._body = _NO_BODY
         self._window_bytes = 0  # body bytes received before `_since`
         self._exchange: Exchange | None = None
@@ -82,7 +78,7 @@ class Connection(asyncio.Protocol):
     # From the transport ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream socket
-        """Set up the connection, or refuse it if there are too many connections."""
+        """Set up the connection, or reject it if there are too many connections."""
         self._transport = transport
         # This is the transport's descriptor, used to send without the transport's buffer.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
@@ -92,14 +88,14 @@ class Connection(asyncio.Protocol):
         service = self._service
         service.connections.add(self)
         service.timer.start()
-        if len(service.connections) > 2 * service.bounds.connections:
+        if len(service.connections) > 2 * service.settings.max_connections:
             self._state = _CLOSED
-            transport.abort()
-        elif len(service.connections) > service.bounds.connections:
+            transport.abort()  # each 503 uses a descriptor
+        elif len(service.connections) > service.settings.max_connections:
             self.refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Abort the current request after the connection was closed."""
+        """Abort the current request, because the connection is closed."""
         del exc
         self._state = _CLOSED
         self._service.connections.discard(self)
@@ -112,14 +108,14 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """Finish the response after a half-close, then close. The client may still be reading."""
+        """Finish the response before closing the connection: the client may still read it."""
         if self._state is _ANSWER and self._exchange is not None:
             self._exchange.keep_alive = False
             return True
         return False
 
     def data_received(self, data: bytes) -> None:
-        """Process received data. Unexpected errors result in a 500."""
+        """Process received data. Respond with 500 if an unexpected error occurs."""
         try:
             self._process(data)
         except Exception as error:  # noqa: BLE001  (the loop would close without a response)
@@ -143,22 +139,22 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         elif state is _LINGER:
             self._dropped_bytes += len(data)
-            if self._dropped_bytes > LINGER_BYTES:
+            if self._dropped_bytes > _LINGER_BYTES:
                 self._transport.pause_reading()  # closing now would send a reset to a busy proxy
 
     def pause_writing(self) -> None:
-        """Make `drain` wait, because the transport's buffer is full."""
+        """Make `drain` wait, because the send buffer is full."""
         self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        """Wake the caller of `drain`, because the client has read data."""
+        """Make `drain` return, because the client has read data."""
         self._progress_at = self._service.loop.time()
         if self._writable is not None:
             self._writable.set()
             self._writable = None
 
     def shutdown(self) -> None:
-        """Shut down gracefully (called by uvicorn): finish the current request, then close."""
+        """Finish the current request, then close. uvicorn calls this when the server stops."""
         if self._exchange is not None:
             self._exchange.keep_alive = False
         elif self._state is not _LINGER:
@@ -172,7 +168,7 @@ class Connection(asyncio.Protocol):
             if not data:
                 return  # line ends between requests are ignored and do not extend the timeout
             self._state, self._since = _HEAD, self._service.loop.time()
-            self._head = HeadParser(self._service.bounds)
+            self._head = head.HeadParser(self._service.settings)
             whole = data
         else:
             whole = b""
@@ -182,7 +178,7 @@ class Connection(asyncio.Protocol):
             if rest is None:
                 return
             request = self._head.request()
-        except BadRequest as error:
+        except head.BadRequest as error:
             self.refuse(error.status, error.message)
             return
         self._head = None
@@ -192,11 +188,11 @@ class Connection(asyncio.Protocol):
                 return
         self._begin(request, rest)
 
-    def _begin(self, request: Request, rest: bytes) -> None:
+    def _begin(self, request: head.Request, rest: bytes) -> None:
         self.served += 1
         self._since, self._window_bytes = self._service.loop.time(), 0
         self._state = _ANSWER if request.length == 0 else _BODY
-        body = RequestBody(request.length, max_overhead=self._service.bounds.head_bytes)
+        body = RequestBody(request.length, max_overhead=self._service.settings.max_head_bytes)
         if request.length != 0:
             body.set_reading = self._set_reading
             if request.expects_continue:
@@ -209,7 +205,7 @@ class Connection(asyncio.Protocol):
     def _read_body(self, data: bytes) -> None:
         try:
             rest = self._body.feed(data)
-        except BadRequest as error:
+        except head.BadRequest as error:
             self.refuse(error.status, error.message)
             return
         if rest is not None:
@@ -230,23 +226,23 @@ class Connection(asyncio.Protocol):
     # Answering ---------------------------------------------------------------------------
 
     def run(self, handler: Coroutine[Any, Any, None]) -> None:
-        """Run an exchange (response in progress) in a task. A slow shutdown cancels the task."""
+        """Run a coroutine that handles a request in a task. A slow shutdown cancels the task."""
         task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
 
     @property
     def has_unsent_bytes(self) -> bool:
-        """True if the transport has unsent bytes, so that no file can be sent yet."""
+        """True if earlier bytes are still buffered. Until they are sent, no file can be sent."""
         return self._transport.get_write_buffer_size() > 0
 
     @property
     def socket(self) -> socket.socket:
-        """Socket for sending a file. Use it only while the transport has no unsent bytes."""
+        """Socket for sending a file. Use it only while `has_unsent_bytes` is False."""
         return self._socket
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write data to the socket immediately if possible, otherwise to the transport."""
+        """Send data immediately if possible, and buffer the rest."""
         sent = 0
         if not self._transport.get_write_buffer_size():
             try:
@@ -261,22 +257,22 @@ class Connection(asyncio.Protocol):
         self._transport.write(bytes(data[sent:]))
 
     async def drain(self) -> None:
-        """Wait until the transport's buffer has space."""
+        """Wait until the send buffer has space."""
         if self._writable is not None:
             await self._writable.wait()
 
     def note_response(self) -> None:
-        """Count a response that the fast path has sent without an exchange."""
+        """Count a response that the fast path has sent completely."""
         self.served += 1
         self._since = self._service.loop.time()
 
     def continue_with(self, exchange: Exchange) -> None:
-        """Let `exchange` send the rest of a response that the fast path has begun."""
+        """Let `exchange` send the response to the current request."""
         self.served += 1
         self._state, self._exchange = _ANSWER, exchange
 
     def finish(self, exchange: Exchange) -> None:
-        """Continue with the next request, or close the connection, after a complete response."""
+        """Handle the next request after a complete response, or close the connection."""
         if exchange is not self._exchange or self._transport.is_closing():
             return  # the connection is closed or closing
         self._exchange = None
@@ -292,7 +288,10 @@ class Connection(asyncio.Protocol):
     # Refusing and closing ----------------------------------------------------------------
 
     def refuse(self, status: int, message: str) -> str:
-        """Send an error response and close. Return its id, or "" if another response has begun."""
+        """Send an error response, then close. Return its request id.
+
+        If another response has begun, close when that response ends, and return an empty string.
+        """
         if self._exchange is not None:
             self._body.abort()
             if self._exchange.has_begun:
@@ -303,9 +302,9 @@ class Connection(asyncio.Protocol):
             self._exchange = None
         metrics.count("connection", status)
         id_ = request_id.generate()
-        problem = refusal(status, message, id_)
-        lines = header_lines(problem.headers)
-        self.write(make_head(status, lines, id_, keep_alive=False) + problem.body)
+        problem = head.refusal(status, message, id_)
+        lines = head.header_lines(problem.headers)
+        self.write(head.make_head(status, lines, id_, keep_alive=False) + problem.body)
         # Method and target are unknown: the request may be incomplete, or not HTTP at all.
         log_access(
             self.client, "-", "-", status,
@@ -316,29 +315,26 @@ class Connection(asyncio.Protocol):
         return id_
 
     def close(self) -> None:
-        """Close after sending buffered data. If the client may still be sending, linger first."""
+        """Send buffered data, then close. Data that the client still sends is read and ignored."""
         if self._buffer or self._state is _HEAD or not self._body.is_complete:
             self._linger()
         elif self._state is not _CLOSED:
             self._transport.close()
 
     def drop(self) -> None:
-        """Close after sending buffered data, without lingering."""
+        """Close after sending buffered data, even if the client is still sending."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Close immediately and drop buffered data."""
+        """Close immediately, without sending buffered data."""
         self._transport.abort()
         # Do not wait for `connection_lost`, since sending from the page cache never yields.
         if self._exchange is not None:
             self._exchange.disconnect()
 
     def _linger(self) -> None:
-        """Send FIN, drop incoming data for up to `LINGER_S`, then close (lingering close).
-
-        After an immediate close, incoming data would cause a reset, and the client would lose the
-        unread part of the response.
-        """
+        # After an immediate close, incoming data would cause a reset, and the client could lose the
+        # response. So send FIN, and drop incoming data for a limited time (lingering close).
         if self._state in (_LINGER, _CLOSED) or self._transport.is_closing():
             return
         self._state, self._since = _LINGER, self._service.loop.time()
@@ -349,24 +345,26 @@ class Connection(asyncio.Protocol):
     # Timeouts ----------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Close, or respond with 408, if a timeout has expired. `now` is the event loop's time."""
-        bounds, waited_s = self._service.bounds, now - self._since
+        """Close or respond with 408 after a timeout. `now` is the event loop's time."""
+        settings, waited_s = self._service.settings, now - self._since
         if self._has_stopped_reading(now):
             self.abort()
         elif self._state is _LINGER:
             unacknowledged = any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
             has_bytes = self.has_unsent_bytes or unacknowledged
-            if waited_s > (bounds.write_timeout_s if has_bytes else LINGER_S):
+            if waited_s > (settings.write_timeout_seconds if has_bytes else _LINGER_S):
                 self._transport.close()
         elif self._state is _IDLE:
             # The first byte of a connection must arrive within the timeout of a head.
-            if waited_s > (bounds.idle_timeout_s if self.served else bounds.head_timeout_s):
+            first_s = settings.head_timeout_seconds
+            if waited_s > (settings.idle_timeout_seconds if self.served else first_s):
                 self._transport.close()
         elif self._state is _HEAD:
-            if waited_s > bounds.head_timeout_s:
+            if waited_s > settings.head_timeout_seconds:
                 self.refuse(408, "the head of the request did not arrive in time")
         elif self._state is _BODY and self._body.is_awaited and waited_s > BODY_WINDOW_S:
-            if self._body.received - self._window_bytes < bounds.body_bytes_per_s * waited_s:
+            received = self._body.received - self._window_bytes
+            if received < settings.min_body_bytes_per_second * waited_s:
                 self.refuse(408, "the body came too slowly")
             self._since, self._window_bytes = now, self._body.received
 
@@ -376,7 +374,7 @@ class Connection(asyncio.Protocol):
             unsent += self._exchange.unsent_bytes
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._progress_at = unsent, now
-        return now - self._progress_at > self._service.bounds.write_timeout_s
+        return now - self._progress_at > self._service.settings.write_timeout_seconds
 
 
 _NO_BODY: Final = RequestBody(0)

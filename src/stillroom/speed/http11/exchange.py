@@ -1,4 +1,4 @@
-"""Interfaces between a connection and the handlers that respond to its requests."""
+"""Interfaces between a connection and the objects that respond to its requests."""
 
 import time
 from collections.abc import Callable
@@ -16,25 +16,24 @@ Address = tuple[str, int]  # host and port
 
 
 class Exchange(Protocol):
-    """One request and its response in progress."""
+    """Request whose response is being prepared or sent."""
 
-    keep_alive: bool
-    """True if another request may follow. The connection can set it to False."""
+    keep_alive: bool  # True if another request may follow. The connection can set it to False.
 
     @property
     def has_begun(self) -> bool:
-        """True if bytes of the response were sent. Then no other response can be sent."""
+        """True if a part of the response was sent, so that no error response can be sent."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Number of unsent bytes, without those in the transport's buffer."""
+        """Number of unsent bytes of the response, without those in the connection's buffer."""
 
     def disconnect(self) -> None:
-        """Stop sending, since the client has disconnected or gets an error response instead."""
+        """Stop sending, because the client has disconnected or gets an error response instead."""
 
 
 class RequestExchange:
-    """Base class of exchanges (responses in progress) that run in a task."""
+    """Base class for exchanges (request and response) that an asyncio task handles."""
 
     has_begun = False
     unsent_bytes = 0
@@ -51,7 +50,7 @@ class RequestExchange:
         self._request_id = client_id or request_id.generate()
 
     def disconnect(self) -> None:
-        """Stop sending, since the client has disconnected."""
+        """Stop sending, because the client has disconnected or gets an error response instead."""
         self._connection = None
 
     def _make_head(self, status: int, headers: bytes) -> bytes:
@@ -69,16 +68,16 @@ class RequestExchange:
 
 
 Begin = Callable[["Connection", Request, RequestBody], Exchange]
-"""Function that starts to handle a request which `FastPath` does not handle."""
+"""Function that starts to handle a request. The body may arrive later."""
 
 
 class FastPath(Protocol):
-    """Handler of simple requests. `longest_head` limits the input of `answer`, in bytes."""
+    """Handler that responds to simple requests immediately, without a task."""
 
-    longest_head: int
+    longest_head: int  # maximum length in bytes of the request heads that `answer` accepts
 
     def answer(self, connection: "Connection", data: bytes) -> bool:
-        """Respond to a request head with cached data. Return False if nothing was sent."""
+        """Respond to a raw request head from the cache. Return False if nothing was sent."""
 
     def learn(self, connection: "Connection", data: bytes, request: Request) -> bool:
-        """Cache a valid head and respond to it. Return False if nothing was sent."""
+        """Respond to a valid request head and cache it. Return False if nothing was sent."""

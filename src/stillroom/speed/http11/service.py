@@ -1,4 +1,4 @@
-"""State that all connections in a process share: limits, timer and request handlers."""
+"""State that all connections in a process share: settings, timer and request handlers."""
 
 import asyncio
 import logging
@@ -8,43 +8,41 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.exchange import Address, Begin, FastPath
+from stillroom.speed.settings import SpeedSettings
 from stillroom.store.telemetry import metrics
 
 if TYPE_CHECKING:
     from stillroom.speed.http11.connection import Connection
 
-TICK_S: Final = 1.0  # interval of the timer, which is sufficient for timeouts of seconds
+TICK_S: Final = 1.0  # interval of the timer: timeouts are accurate to a second
 
 log = logging.getLogger("stillroom.server")
 
 
+@dataclass(slots=True, repr=False)
 class TimeoutTimer:
     """Timer that checks the timeouts of all connections once a second and flushes the metrics.
 
-    It runs while there are connections. A timer for each of them would slow down every request.
+    It runs while there are connections. One timer per connection would slow down every request.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connections: "Iterable[Connection]"
-    ) -> None:
-        self._loop = loop
-        self._connections = connections
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        self._last_flush_worked = True
+    loop: asyncio.AbstractEventLoop
+    connections: "Iterable[Connection]"
+    _timer: asyncio.TimerHandle | None = None
+    _due: float = 0.0
+    _last_flush_worked: bool = True
 
     def start(self) -> None:
         """Start the timer if it is not running."""
         if self._timer is None:
-            self._due = self._loop.time() + TICK_S
-            self._timer = self._loop.call_at(self._due, self._tick)
+            self._due = self.loop.time() + TICK_S
+            self._timer = self.loop.call_at(self._due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        now = self._loop.time()
-        connections = list(self._connections)
+        now = self.loop.time()
+        connections = list(self.connections)
         late = now - self._due if connections else 0.0
         if connections:
             self.start()  # before anything that could fail and stop the timer
@@ -74,7 +72,7 @@ class Service:
     """State that all connections in a process share."""
 
     loop: asyncio.AbstractEventLoop
-    bounds: Bounds
+    settings: SpeedSettings = field(repr=False)  # event loops log what a failed callback belongs to
     connections: "set[Connection]"
     tasks: set[asyncio.Task[None]]  # tasks of running requests, for which a shutdown waits
     begin: Begin
@@ -86,7 +84,7 @@ class Service:
         self.timer = TimeoutTimer(self.loop, self.connections)
 
     def run_in_turn(self, work: Callable[[], None]) -> None:
-        """Queue `work`. Each iteration of the event loop runs one item from the queue."""
+        """Queue a function. Each iteration of the event loop runs one function from the queue."""
         self._waiting.append(work)
         if len(self._waiting) == 1:
             self.loop.call_soon(self._run_next)
@@ -99,7 +97,7 @@ class Service:
 
 
 def log_failure(error: Exception, request_id: str) -> None:
-    """Log an unexpected error without its message, which may contain the signature of a URL."""
+    """Log an error without its message, as the message may contain the signature of a URL."""
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     facts = {"error": type(error).__name__, "file": frame.f_code.co_filename, "line": line}
     log.error(
@@ -109,5 +107,5 @@ def log_failure(error: Exception, request_id: str) -> None:
 
 
 def address_of(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
-    """Return the host and port from a socket's name, or None if the name is empty."""
+    """Return the host and port from the address of a socket, or None if it has no address."""
     return (str(name[0]), int(name[1])) if name else None
