@@ -25,7 +25,6 @@ class MediaDatabase(Database):
 
 
 def _index_texts(engine: "RowsEngine") -> None:
-    """Add hooks that index texts and tags of resources, and that count tags."""
     from stillroom.features.library.rows.words import count_tags, describe, reword
 
     engine.hooks.tags = count_tags

@@ -75,7 +75,7 @@ class Enrichment:
         status=202,
     )
     async def heal_media_resources(self, request: Request) -> Response:
-        """Queue resources for the computation of missing properties. It runs in the background."""
+        """Queue resources for the computation of missing properties in the background."""
         call = await library_call(request, self.authorize)
         body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")

@@ -33,14 +33,14 @@ class LibraryFeature(Feature):
         self.storage, self.database = storage, database
         self.grace = timedelta(seconds=section.deletion_grace_seconds)
         self.service = MediaResourceService(storage, database, grace=self.grace)
-        # The retention feature, which knows the rules, empties `leaves`.
+        # Skip deletions by retention rules, unless the retention feature empties `leaves`.
         self.sweeper = Sweeper(storage, database, leaves=[RULE])
         derived = getattr(store.features.get("pictures"), "derived", None)
         self.healer = Healer(storage, database, derived)
         if derived is not None:
             self.service.erasing.append(derived.forget)
         self._report: Callable[[QueueMetrics], None] | None = None
-        self._report_swept: Callable[[Swept], None] | None = None
+        self._report_swept: Callable[[Swept], None] = lambda _: None
         if store.is_counted:
             from stillroom.features.library import metrics
 
@@ -51,7 +51,7 @@ class LibraryFeature(Feature):
         self._is_bucket = store.settings.storage.kind == "bucket"
 
     def ready(self, store: Store) -> None:
-        """Register the search for missing files. It runs after the index comparison at startup."""
+        """Register the check for files that are missing from a bucket, to run after the start."""
         store.need(SearchFeature).caught_up.append(self._warn_about_missing_bytes)
 
     async def _warn_about_missing_bytes(self, healed: Healed, stopping: Stopping) -> None:
@@ -83,8 +83,7 @@ class LibraryFeature(Feature):
         try:
             await self.sweeper.sweep(swept.append, is_stopping=stopping.is_set)
         finally:
-            if self._report_swept is not None:
-                self._report_swept(swept[-1])
+            self._report_swept(swept[-1])
         await self._report_queue()
 
     async def _heal(self, stopping: Stopping) -> None:

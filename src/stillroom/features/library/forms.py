@@ -28,7 +28,7 @@ def _check_storable(text: str) -> str:
 
 
 def _no_default(schema: JsonDict) -> None:
-    """Remove the default from a schema, since generated clients would send it as a change."""
+    """Remove the default from a schema. Generated clients would send the default as a change."""
     schema.pop("default", None)
 
 

@@ -50,13 +50,13 @@ log = logging.getLogger("stillroom.media")
 
 
 class Colors(Protocol):
-    """Interface that computes an image's dominant colour in a separate process."""
+    """Interface for computing an image's dominant colour in a separate process."""
 
     def decodes(self, content_type: str) -> bool:
         """Return whether images of this type can be decoded."""
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """Return `#rrggbb` in sRGB, or None for a fully transparent image. `original` stays open.
+        """Return `#rrggbb` in sRGB, or None for a fully transparent image.
 
         Raises `UnsupportedMedia` if the image cannot be decoded or exceeds the limits, and
         `BackendUnavailable` if it cannot be read or decoded at the moment.
@@ -78,7 +78,7 @@ Healed = Counter[Outcome]  # number of jobs by outcome
 
 @dataclass(eq=False)
 class Healer:
-    """Runner of the jobs that compute missing metadata. Several processes can run jobs at once."""
+    """Runner of jobs that compute missing metadata. Several processes can run jobs at once."""
 
     storage: ImageStorage
     database: MediaDatabase
@@ -86,10 +86,9 @@ class Healer:
     report: Callable[[Outcome], None] = lambda _: None
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Queue jobs for resources that lack metadata. Return the number of jobs.
+        """Queue jobs for all resources (or those in `ids`) that lack metadata. Return their number.
 
-        If `ids` is set, only jobs for these resources are queued. If the database becomes
-        unreachable, some of the jobs may have been queued.
+        If the database becomes unreachable, some of the jobs may have been queued.
         """
         rows, requested, after = (await self.database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -108,7 +107,8 @@ class Healer:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
         When `is_stopping` returns True, claimed jobs that have not begun are released. If the
-        database becomes unreachable (`BackendUnavailable`), claims last until the leases end.
+        database becomes unreachable (`BackendUnavailable`), other processes can claim the jobs
+        after `_LEASE`.
         """
         healed, rows = Healed(), (await self.database.rows()).healing
         while True:
@@ -138,9 +138,8 @@ class Healer:
             return Outcome.GIVEN_UP
         try:
             change = await self._compute(resource, reread=job.reread)
-            await (await self.database.rows()).resources.change(
-                resource.id, change, only_unset=True
-            )
+            rows = (await self.database.rows()).resources
+            await rows.change(resource.id, change, only_unset=True)
         except (ImageNotFound, ResourceNotFound):
             return Outcome.GONE
         except StillroomError as error:
@@ -150,16 +149,15 @@ class Healer:
                 "gave up" if last else "will retry", resource.id, error, error.__cause__,
             )  # fmt: skip
             return Outcome.GIVEN_UP if last else Outcome.RETRIED
-        is_filled = any(value is not None for value in change.values.values())
+        is_filled = any(value is not None for value in change.values())
         return Outcome.FILLED if is_filled else Outcome.UNFILLED
 
     async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
-        """Compute a resource's metadata. A video gets the dominant colour of its poster image."""
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
         colors = self.colors if is_colorless and not is_video else None
         if colors is not None and not colors.decodes(resource.content_type):
             colors = None
-        found: dict[str, object] = {}
+        change = Change()
         if colors is not None or reread:
             with contextlib.closing(await self.storage.open(resource.storage_key)) as opened:
                 if not is_intact(opened.image, resource):
@@ -167,15 +165,15 @@ class Healer:
                 try:
                     if reread:
                         probed = await probe(opened)
-                        found = {name: getattr(probed, name) for name in _REREAD}
+                        change = {name: getattr(probed, name) for name in _REREAD}
                     if colors is not None:
-                        found["dominant_color"] = await colors.dominant_color(opened)
+                        change["dominant_color"] = await colors.dominant_color(opened)
                 except UnsupportedMedia as error:
                     message = "cannot compute all missing properties of resource %s: %s"
                     log.info(message, resource.id, error)
         if is_colorless and is_video:
-            found["dominant_color"] = await self._color_of_poster(resource)
-        return Change(**found)
+            change["dominant_color"] = await self._color_of_poster(resource)
+        return change
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
         key = poster_key(video.source_key or video.storage_key)
@@ -191,12 +189,11 @@ class Healer:
         return None
 
     async def _open_poster(self, key: StorageKey | None) -> OpenedImage:
-        """Open the poster with this source key, which may have been moved into the library."""
         if key is None:
             raise ImageNotFound
         try:
             return await self.storage.open(key)
-        except ImageNotFound:
+        except ImageNotFound:  # perhaps the poster was moved into the library
             query = ResourceQuery(source_keys=[key], limit=1)
             found = (await (await self.database.rows()).resources.page(query)).resources
             if not found:

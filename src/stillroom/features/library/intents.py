@@ -1,4 +1,4 @@
-"""Leases (claims that expire) of ingest intents, which are rows that announce an ingest."""
+"""Ingest intents: rows that announce an ingest. They expire after a time limit, the lease."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ LEASE: Final = timedelta(minutes=15)  # without a renewal; copying 5 GiB in R2 t
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Context manager: renew an intent's lease regularly, so that no sweeper deletes the file."""
+    """Context manager: renew an intent's lease, so that no sweeper deletes the file meanwhile."""
 
     async def renew() -> None:
         while True:
@@ -43,7 +43,7 @@ async def protected(
 ) -> AsyncIterator[Intent]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Yields an intent, which the transaction that records the source must delete. Raises
+    Yields the intent of the ingest. The transaction that records the source must delete it. Raises
     `ImageNotFound` or `SourceChanged` if the source was deleted or replaced after it was read, and
     `MarkClaimed` if a sweeper is already deleting it.
     """

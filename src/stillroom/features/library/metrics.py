@@ -37,16 +37,13 @@ add_gauges(
 
 
 def report_swept(swept: Swept) -> None:
-    """Count the results of a sweep (execution of due deletions) by outcome."""
+    """Add the results of a sweep (execution of due deletions) to the metrics."""
     for outcome, number in swept.outcomes.items():
         _SWEPT.labels(outcome).inc(number)
 
 
 def report_queues(waiting: QueueMetrics) -> None:
-    """Set the metrics of the queues, and write them to the file that all workers share.
-
-    An idle worker would write them only with its next request.
-    """
+    """Set the metrics of the media library's queues."""
     sizes = asdict(waiting)
     oldest_due_s = sizes.pop("oldest_due").total_seconds()
     set_gauges(
@@ -54,4 +51,4 @@ def report_queues(waiting: QueueMetrics) -> None:
         media_oldest_due_seconds=oldest_due_s,
         media_measured_timestamp_seconds=time.time(),
     )
-    flush()
+    flush()  # to the file that all workers share; an idle worker would write it much later

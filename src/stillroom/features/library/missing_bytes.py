@@ -1,7 +1,7 @@
-"""Warning at server start about resources whose files are missing from a bucket.
+"""Warning at server start about resources whose files are missing from the bucket.
 
 After a change of the settings from a disk to a bucket, the library still has its rows. The server
-responds 404 for each image that was not copied to the bucket.
+then responds 404 for each file that was not copied to the bucket.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger("stillroom.media")
 async def warn_about_missing_bytes(
     storage: ImageStorage, database: MediaDatabase, is_stopping: Callable[[], bool]
 ) -> None:
-    """Check 100 resources. If a file is missing, check up to 10,000 resources and log a warning."""
+    """Check the files of 100 resources. If any is missing, check up to 10,000 and log a warning."""
 
     async def is_there(resource: MediaResource) -> bool:
         try:

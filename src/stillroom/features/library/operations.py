@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
 from stillroom.features.database.tags import UNWANTED, checked_tags
 from stillroom.features.library.forms import (
@@ -28,7 +29,7 @@ from stillroom.features.library.requests import (
     MediaParameters,
     library_call,
 )
-from stillroom.features.library.resource import Change, MediaResource, ResourceQuery
+from stillroom.features.library.resource import MediaResource, ResourceQuery
 from stillroom.features.library.service import INGEST_S, MediaResourceService
 from stillroom.features.search.operation import facts_of
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
@@ -127,19 +128,17 @@ class MediaOperations:
             item = validate(ImageToIngest, body)
             return json_answer(await self._ingest(call.grant, item, deadline))
 
-        slots = asyncio.Semaphore(_CONCURRENT_INGESTS)
-
         async def result(item: ImageToIngest) -> Mapping[str, object]:
-            async with slots:
-                try:
-                    resource = await self._ingest(call.grant, item, deadline)
-                except StillroomError as error:
-                    problem = {"detail": str(error), "code": error.code}
-                    return {"storage_key": item.storage_key, **problem}
-                return {"storage_key": item.storage_key, "resource": resource}
+            try:
+                resource = await self._ingest(call.grant, item, deadline)
+            except StillroomError as error:
+                problem = {"detail": str(error), "code": error.code}
+                return {"storage_key": item.storage_key, **problem}
+            return {"storage_key": item.storage_key, "resource": resource}
 
         items = validate(ImagesToIngest, body).items
-        return json_answer({"results": await asyncio.gather(*map(result, items))})
+        results = await map_concurrently(result, items, limit=_CONCURRENT_INGESTS)
+        return json_answer({"results": results})
 
     @Operation("GET", "/{resource_id}", (404, 503), answer=MediaResourceView)
     async def get_media_resource(self, request: Request) -> Response:
@@ -157,11 +156,11 @@ class MediaOperations:
         answer=MediaResourceView,
     )
     async def change_media_resource(self, request: Request) -> Response:
-        """Change properties of a resource; with `only_unset`, only properties that are null."""
+        """Change properties of a resource. With `only_unset`, change only null properties."""
         call = await library_call(request, self.authorize)
         only_unset = call.query(ChangeParameters).only_unset
         body = await call.json(ResourceChange)
-        change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
+        change = {name: getattr(body, name) for name in body.model_fields_set}
         changed = await self.media.change(
             call.path_id("resource_id"), change, only_unset=only_unset, check=self._condition(call)
         )
@@ -178,7 +177,7 @@ class MediaOperations:
     async def delete_media_resource(self, request: Request) -> Response:
         """Remove a resource from the library. Its bytes are deleted after the grace period.
 
-        With `now`, they are deleted at once. After a 503, they are deleted as soon as possible.
+        With `now`, the bytes are deleted at once, or as soon as possible after a response 503.
         """
         call = await library_call(request, self.authorize)
         resource_id, is_immediate = call.path_id("resource_id"), call.query(DeletionParameters).now
@@ -189,7 +188,6 @@ class MediaOperations:
         return json_answer({"id": str(resource_id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Return a check of `If-Match` and `If-None-Match`, or None if neither header was sent."""
         condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:

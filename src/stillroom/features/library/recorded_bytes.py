@@ -1,4 +1,4 @@
-"""Comparison of stored images with the hashes and versions recorded in the media library."""
+"""Comparison of stored files with the hashes and versions in the rows of the media library."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from stillroom.store.values import OpenedImage, StoredImage
 
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
-    """Return whether the storage still contains a resource's file, unchanged."""
+    """Return whether the storage still contains the unchanged file of a resource."""
     try:
         image = await storage.stat(resource.storage_key)
     except ImageNotFound:
@@ -22,21 +22,25 @@ async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
 
 
 def is_intact(image: StoredImage, resource: MediaResource) -> bool:
-    """Return whether the image at a resource's key has the recorded content."""
+    """Return whether the file at a resource's key has the content that was ingested.
+
+    Only the size is compared for a file below `media/` whose hash is not stored, because clients
+    cannot overwrite such a file.
+    """
     if resource.storage_key.is_media and image.sha256 is None:
         return image.size == resource.file_size
     return is_recorded(image, resource)
 
 
 def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
-    """Return whether an image is the recorded version. Clients may have overwritten the image."""
+    """Return whether a stored file is the version that the resource's row describes."""
     if image.sha256 is None:
         return image.save_id == resource.save_id
     return image.sha256 == resource.content_hash
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """Return an image's stored SHA-256, or compute the hash from the bytes if none is stored."""
+    """Return an image's SHA-256. Compute the hash if the storage has not stored one."""
     with contextlib.closing(await storage.open(key)) as opened:
         return opened.image.sha256 or await hash_opened(opened)
 
@@ -44,7 +48,7 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
 async def hash_opened(
     opened: OpenedImage, before_chunk: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Compute an open image's SHA-256. Before each chunk, await `before_chunk` with its size."""
+    """Compute an image's SHA-256. Await `before_chunk(size)` before each chunk is hashed."""
     digest = hashlib.sha256()
     async for chunk in opened.chunks(0, opened.image.size):
         if before_chunk is not None:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -19,18 +19,18 @@ VIDEO: Final = "video"
 RELOCATED: Final = "relocated"  # the library has a copy of the image
 DELETED: Final = "deleted"  # the resource or the run was deleted
 EXPIRED: Final = "expired"  # the image's lifetime has ended (in older rows, or a rule applied)
-RULE: Final = "rule"  # a retention rule, which is checked again before the deletion
+RULE: Final = "rule"  # a retention rule applied; it is checked again before the deletion
 ERASED: Final = "erased"  # an operator erased the resource; also deletes saves of the same bytes
 ORPHAN: Final = "orphan"  # an operator requested to delete an image that has no row
 TRASH: Final = "trash"  # an image in the trash, which is deleted for good when it is due
 
+# Reasons in events about deleted images:
 _REASONS: Final[Mapping[str, Reason]] = {
     EXPIRED: "expired",
     RULE: "retention",
     RELOCATED: "relocated",
     DELETED: "run",
 }
-"""Reasons in events about deleted images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +39,13 @@ class MediaResource:
 
     Attributes:
         id: UUIDv7, so that ids sort by creation time.
-        storage_key: Key of the file: below `media/`, or the original key if the library has no copy
-            of the file.
+        storage_key: Key of the library's copy of the file, below `media/`. The original key if the
+            library has no copy.
         source_key: Key from which the file was first ingested; None if unknown.
-        save_id: Recorded version of the file at `storage_key`; see `StoredImage.save_id`.
+        save_id: Version of the file at `storage_key`; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes. Unique among resources.
         extension: File extension for the content, without a dot.
-        width: Width in pixels: as stored for images, as displayed (rotated) for videos.
+        width: Width in pixels. The width of a video is that after its rotation.
         color_profile: Name such as `sRGB` or `Display P3`; None if the file has no named profile.
         deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
         duration: Duration in seconds, rounded to microseconds; None for images.
@@ -81,7 +81,7 @@ class MediaResource:
     """Names of the fields that are computed later if they are unknown after an ingest."""
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """True if the source was in `folder`, and the file is now in `folder` or in `media/`."""
+        """Return True if the source was in `folder` and the file is in `folder` or in `media/`."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -111,7 +111,7 @@ class Mark:
 
     Attributes:
         save_id: Version to delete. Any other version is kept, even if the bytes are the same.
-        reason: `RELOCATED`, `DELETED`, `ERASED`, `EXPIRED`, `RULE`, `ORPHAN` or `TRASH`.
+        reason: One of the constants above, such as `RELOCATED`.
         resource_id: Deleted resource that used the image; None if there is no such resource.
         content_hash: SHA-256 of an ingest's source. The source is deleted only if a resource has
             the same bytes.
@@ -129,7 +129,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueMark(Mark):
-    """Row of a pending deletion. Old Stillroom versions did not record `content_hash`.
+    """Row of a pending deletion. Old versions of Stillroom did not store `content_hash`.
 
     Attributes:
         id: Id of the row, and of the dead letter if all attempts fail.
@@ -150,17 +150,9 @@ class DueMark(Mark):
         return Cause(reason=_REASONS.get(self.reason, "request"))
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedMarks:
-    """Claimed deletions. The deletions in `skipped` were cancelled: a resource uses the files."""
-
-    marks: Sequence[DueMark]
-    skipped: Sequence[DueMark]
-
-
 @dataclass(slots=True)
 class Settlement:
-    """Outcomes of the pending deletions that a sweeper has claimed."""
+    """Outcomes of the pending deletions that a sweeper (background job) has claimed."""
 
     done: list[uuid.UUID] = field(default_factory=list)  # completed or cancelled, to be removed
     # Images that no longer exist, with the time (nanoseconds) at which the deletion began:
@@ -207,32 +199,25 @@ class RunDeletion:
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """Numbers of rows in the queues. `oldest_due` is the time since the earliest due date, or 0.
+    """Numbers of rows in the queues of the media library."""
 
-    `trash` is the number of those for images in the trash.
-    """
-
-    marks: int
-    trash: int
-    due: int
-    oldest_due: timedelta
+    marks: int  # pending deletions
+    trash: int  # pending deletions of images in the trash
+    due: int  # pending deletions that are due
+    oldest_due: timedelta  # time since the earliest due date; 0 if no deletion is due
     intents: int
     dead_letters: int
-    healing: int
+    healing: int  # jobs that compute missing metadata
 
 
 @dataclass(frozen=True, slots=True)
 class HealingJob:
-    """Claimed job that computes a resource's missing metadata.
-
-    `attempts` includes the current attempt. If `reread` is True, the file header is parsed, too.
-    The claim ends at `until`.
-    """
+    """Claimed job that computes a resource's missing metadata."""
 
     resource: MediaResource
-    attempts: int
-    reread: bool
-    until: datetime
+    attempts: int  # includes the current attempt
+    reread: bool  # True to parse the file header, too
+    until: datetime  # end of the claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,36 +246,15 @@ class ResourcePage:
     more: bool = False
 
 
-UNCHANGED: Final = object()  # keeps the value of a field in `Change`; None clears the field
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """New values for fields of `MediaResource`. A field that is not set keeps its current value."""
-
-    alt_text: object = UNCHANGED
-    caption: object = UNCHANGED
-    protected: object = UNCHANGED
-    width: object = UNCHANGED
-    height: object = UNCHANGED
-    duration: object = UNCHANGED
-    color_profile: object = UNCHANGED
-    dominant_color: object = UNCHANGED
-    ai_mark: object = UNCHANGED
-
-    @property
-    def values(self) -> dict[str, object]:
-        """Fields to change, with their new values."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if value is not UNCHANGED}
+Change = dict[str, object]  # new values for fields of `MediaResource`, by name
 
 
 class IntentLost(Exception):
-    """Error: a sweeper may have deleted the copied file. Repeat the ingest."""
+    """Error: a sweeper (background job) may have deleted the copied file. Repeat the ingest."""
 
 
 class MarkClaimed(Exception):
-    """Error: a sweeper is already deleting the image that is to be recorded in place."""
+    """Error: a sweeper is already deleting the image that is to be ingested without a copy."""
 
 
 class SourceChanged(Exception):

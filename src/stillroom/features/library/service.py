@@ -15,7 +15,7 @@ An ingest without a copy (`relocate=False`) records the source at its own key. T
 prevents sweepers from deleting the source. Step 3 only checks that no sweeper has begun to delete
 the source, and that the source still exists.
 
-A video that is relocated takes its poster image along, which becomes a resource of its own.
+If a video is copied, its poster image is also ingested, as a resource of its own.
 """
 
 import asyncio
@@ -66,26 +66,19 @@ from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import Location, StoredImage
 
-_ATTEMPTS: Final = 5
-"""Maximum number of attempts, because concurrent saves and deletions can make an attempt fail."""
-
+_ATTEMPTS: Final = 5  # concurrent saves and deletions can make an attempt fail
 _FIRST_PAUSE_S: Final = 0.05
 
+# Time limit for an ingest in seconds, including all attempts. S3 copies at most 5 GiB, which take
+# nine minutes to hash at 10 MB/s. The limit is shorter than the lease of the ingest's intent.
 INGEST_S: Final = 600.0
-"""Time limit for an ingest in seconds, including all attempts.
-
-S3 copies at most 5 GiB, which take nine minutes to hash at 10 MB/s. The limit is shorter than
-`LEASE`, so that the lease of the ingest's intent cannot expire earlier.
-"""
-
-_POSTER_S: Final = 60.0
-"""Time limit in seconds for moving a poster, in addition to the ingest of its video."""
+_POSTER_S: Final = 60.0  # time limit for the poster, in addition to the ingest of its video
 
 log = logging.getLogger("stillroom.media")
 
 
 class MediaResourceService:
-    """Operations on one library's resources.
+    """Operations on the resources of the media library.
 
     All methods raise `BackendUnavailable` if the storage or the database fails.
     """
@@ -94,9 +87,9 @@ class MediaResourceService:
         self._storage = storage
         self._database = database
         self._grace = grace
-        # It does not know the rules, so it leaves their deletions to the sweeper that does.
+        # This sweeper does not know the retention rules, so it skips their deletions.
         self._sweeper = Sweeper(storage, database, leaves=[RULE])
-        # Called to erase what else has the bytes of a resource, with its keys and its SHA-256.
+        # Called to erase copies of a resource elsewhere, with its keys and its SHA-256.
         self.erasing: list[Callable[[Collection[StorageKey], bytes | None], Awaitable[object]]] = []
 
     # Ingest ------------------------------------------------------------------------------
@@ -120,8 +113,8 @@ class MediaResourceService:
             within: Folder to which the caller is confined. If a resource from another folder has
                 the same bytes, that resource is not changed, and only metadata from the file is
                 returned.
-            deadline: Event-loop time at which to give up; default: in `INGEST_S` seconds. A copy
-                that completes later is deleted by the sweeper.
+            deadline: Event-loop time at which to give up; default: in `INGEST_S` seconds. If the
+                copy completes later, a sweeper deletes it.
 
         Raises:
             InvalidPath, ImageNotFound: the key is not an image's key, or there is no image.
@@ -166,11 +159,8 @@ class MediaResourceService:
         raise BackendUnavailable("the image kept changing during the ingest: try again")
 
     async def _relocate_poster(self, video: StorageKey, within: KeyPrefix | None) -> None:
-        """Ingest the poster image of a relocated video, if it has one. Errors are only logged.
-
-        The poster is found by its source key. If a resource from another path has the same bytes,
-        the poster would get that resource's source key. Therefore it then remains where it is.
-        """
+        # A poster is found by its source key. If a resource from another path has the same bytes,
+        # that resource would keep its source key. The poster then remains where it is.
         key = poster_key(video)
         try:
             async with asyncio.timeout(_POSTER_S):
@@ -188,7 +178,7 @@ class MediaResourceService:
     async def _ingest(
         self, source: Source, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """Try to ingest an image once. Return None if a concurrent transaction prevented it."""
+        # None means that a concurrent transaction prevented the ingest.
         known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
         if known is not None and within is not None and not known.is_from(within):
             return await self._join(known, source, relocate=relocate)
@@ -205,7 +195,7 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: Source, *, relocate: bool
     ) -> MediaResource | None:
-        """Return the resource of another folder with the same bytes, without texts and tags."""
+        # The resource is from another folder, so its texts and tags are not shown.
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.
@@ -275,12 +265,11 @@ class MediaResourceService:
         return None
 
     async def _leave_to_sweeper(self, intent: Intent) -> None:
-        """Write an intent for a copy without a resource, so that the sweeper deletes the copy."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
             if await rows.intents.write(intent, lease=LEASE):
                 return
-            # The sweeper may have checked before the copy existed, so it must check again.
+            # A sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
         raise BackendUnavailable(
             "cannot ingest the image while an earlier copy of it is being deleted: try again later"
@@ -289,18 +278,14 @@ class MediaResourceService:
     async def _copy(
         self, source: Source, media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the source to `media_key`. Return None if the source was saved again.
-
-        Only the version that was read is copied, since concurrent ingests may write to this key.
-        """
-        image = source.image
+        image = source.image  # no other version, since concurrent ingests may write to `media_key`
         try:
             return await self._storage.copy(image.key, media_key, save_id=image.save_id)
         except (ImageNotFound, PathConflict, PreconditionFailed, StorageFull) as error:
             rows = await self._database.rows()
             # Other ingests cannot use a new key, so the sweeper has no copy to delete.
             await (rows.intents.remove(media_key) if is_new else rows.intents.release(media_key))
-            if isinstance(error, PreconditionFailed):
+            if isinstance(error, PreconditionFailed):  # the source was saved again
                 return None
             raise
 
@@ -335,10 +320,10 @@ class MediaResourceService:
         return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
-        """Return the location of a resource's file. If it is a `LocalImage`, the caller closes it.
+        """Return the location of a resource's file. The caller must close a `LocalImage`.
 
         Raises `ImageNotFound` if the file no longer exists, or was overwritten. Clients can
-        overwrite the file only if it was not copied into the library.
+        overwrite only a file that was not copied into the library.
         """
         key = resource.storage_key
         if not key.is_media and not is_recorded(await self._storage.stat(key), resource):
@@ -353,7 +338,7 @@ class MediaResourceService:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Change fields of a resource. With `only_unset`, only fields that are null are changed.
+        """Change fields of a resource. With `only_unset`, change only fields that are null.
 
         `check` is called with the resource before the change. If it raises an error, or if there is
         no such resource (`ResourceNotFound`), nothing is changed.
@@ -377,8 +362,9 @@ class MediaResourceService:
     ) -> MediaResource:
         """Delete a resource. The library's copy of the file is deleted after the grace period.
 
-        If the library has no copy, the original file is kept. `check` works as in `change`. Raises
-        `ResourceNotFound` or `ResourceProtected`.
+        If the library has no copy, the original file is kept. `check` is called with the resource
+        before the deletion, and may raise an error. Raises `ResourceNotFound` or
+        `ResourceProtected`.
         """
         rows, due_at = await self._database.rows(), now() + self._grace
         return await rows.resources.delete(resource_id, due_at=due_at, check=check)
@@ -386,11 +372,11 @@ class MediaResourceService:
     async def erase(
         self, resource_id: uuid.UUID, *, check: Callable[[MediaResource], None] | None = None
     ) -> None:
-        """Delete a resource and its bytes, with sources that will be deleted, and thumbnails.
+        """Delete a resource and all its bytes at once, even a file that was recorded in place.
 
-        A file that was recorded in place is deleted, too. The resource may have been deleted
-        before. Raises the errors of `delete`, or `BackendUnavailable` if bytes remain, which a
-        sweeper then deletes.
+        Its thumbnails, and its sources that have a pending deletion, are deleted, too. The resource
+        may be deleted already. Raises the errors of `delete`, or `BackendUnavailable` if bytes
+        remain, which a sweeper then deletes.
         """
         rows, due_at, is_known = await self._database.rows(), now() + self._grace, False
         with contextlib.suppress(ResourceNotFound):

@@ -24,7 +24,7 @@ class Source:
 
 
 async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
-    """Read an image's metadata, hash and header, all from the same version.
+    """Open an image, and read its properties, hash and header from the same version.
 
     Raises `ImageNotFound`, or `UnsupportedMedia` if the file is neither a raster image nor a video.
     """
@@ -42,16 +42,13 @@ def poster_key(video: StorageKey) -> StorageKey | None:
 
 
 def new_resource(source: Source) -> MediaResource:
-    """Create a resource whose file is the source image at its own key."""
+    """Create a resource for a source image that is not copied: its file is the source itself."""
     probed = source.probed
     return MediaResource(
         id=new_id(),
-        resource_type=probed.resource_type,
         storage_key=source.image.key,
         save_id=source.image.save_id,
         content_hash=source.sha256,
-        extension=probed.extension,
-        content_type=probed.content_type,
         file_size=source.image.size,
         created_at=now(),
         source_key=source.image.key,

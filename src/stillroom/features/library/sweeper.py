@@ -1,19 +1,19 @@
 """Sweeper: background job that executes the pending deletions that are due.
 
-Every process may run a sweeper (docs/adr/0015, `feature.py`). A sweep has four steps:
+Every process may run a sweeper (docs/adr/0015). A sweep has four steps:
 
 1. Claim pending deletions for a limited time, the lease. Delete the rows of deleted resources.
 2. If a file is the source of an ingest, check that the library's copy is intact.
 3. Delete the file.
-4. Delete the pending deletion, or postpone it after a failure. A deletion that has failed for good
-   becomes a dead letter.
+4. Delete the row of the pending deletion. After a failure, postpone the deletion instead, or after
+   the last attempt, replace it with a dead letter.
 
-If the process crashes, the claim expires, and another sweeper repeats the steps. A file that has
-already been deleted is not an error.
+If the process crashes, the claim expires, and another sweeper repeats the steps. It is no error if
+the file no longer exists.
 
-A pending deletion is cancelled if a resource uses the key, if the image was saved again, or if an
-image that had expired is now kept by the retention rules. If the library's copy is missing, the
-source is kept, and its pending deletion becomes a dead letter.
+A pending deletion is cancelled if a resource uses the key, if the image was saved again, or if the
+retention rules now keep an image that had expired. If the library's copy of a source is missing,
+the source is kept, and its pending deletion becomes a dead letter.
 """
 
 import asyncio
@@ -50,32 +50,18 @@ from stillroom.store.port import ImageStorage
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.library.rows.repository import MediaRepository
 
-LEASE: Final = timedelta(minutes=5)
-"""Duration of a claim. If a bucket responds slowly, a batch of deletions takes 80 s."""
-
-_MARGIN: Final = timedelta(minutes=1)
-"""Last part of the lease, in which nothing is deleted, because clocks may differ."""
-
+LEASE: Final = timedelta(minutes=5)  # duration of a claim; in a slow bucket, a batch takes 80 s
+_MARGIN: Final = timedelta(minutes=1)  # no deletion so late in a lease, as clocks may differ
 _BATCH: Final = 32
-_AT_ONCE: Final = 8
-"""Maximum number of concurrent deletions, so that other requests are not slowed down."""
-
-MAX_ATTEMPTS: Final = 12
-"""Maximum number of attempts. With the pauses below, the attempts extend over 20 hours."""
-
-_EXECUTE_S: Final = 20.0
-_POLL_S: Final = 0.1
-
+_AT_ONCE: Final = 8  # concurrent deletions, so that other requests are not slowed down
+MAX_ATTEMPTS: Final = 12  # which extend over 20 hours, with these pauses:
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
-
-EMPTY_FOR: Final = timedelta(hours=1)
-"""Minimum age of empty folders to remove, so that conflicts with uploads are rare."""
-
+_EXECUTE_S: Final = 20.0
+_POLL_S: Final = 0.1
+EMPTY_FOR: Final = timedelta(hours=1)  # age of empty folders to remove; uploads may use newer ones
 _RANDOM: Final = random.SystemRandom()
-
 _MAX_ERROR_LETTERS: Final = 500
-
 _NO_RESULT: Final = "no result from the previous attempts; their worker may have crashed"
 
 log = logging.getLogger("stillroom.media")
@@ -83,7 +69,7 @@ log = logging.getLogger("stillroom.media")
 
 @dataclass(slots=True)
 class Swept:
-    """Counts from one sweep (one execution of the due deletions)."""
+    """Counts of what happened in a sweep, the execution of all due deletions."""
 
     deleted: int = 0
     gone: int = 0  # the image no longer existed
@@ -95,18 +81,16 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Counts by outcome, with the names of outcomes that the metrics use."""
+        """Counts by the names of outcomes in the metrics."""
         names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
         return {names.get(name, name): count for name, count in asdict(self).items()}
 
 
 class _CopyMissing(Exception):
-    """Error: the source of an ingest may be the only intact copy, so it must not be deleted."""
+    """Error: the library's copy is missing, so the source of the ingest must not be deleted."""
 
 
 class _Outcome(Enum):
-    """Outcome of a deletion: the name of the count in `Swept`, and the log message."""
-
     DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
     GONE = "gone", "nothing to delete at %(key)r (%(reason)s)"
     OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it has been saved again since"
@@ -115,12 +99,12 @@ class _Outcome(Enum):
 
 @dataclass(eq=False)
 class Sweeper:
-    """Executor of one library's pending deletions. Several sweepers may run concurrently.
+    """Executor of the library's pending deletions. Several sweepers may run concurrently.
 
     Attributes:
-        leaves: Reasons of pending deletions that are left to the sweepers of other processes.
-        still_holds: Function that returns whether a retention rule still applies to a pending
-            deletion. Without this function, images that expired under a rule are kept.
+        leaves: Reasons of pending deletions that other processes execute, and not this one.
+        still_holds: Function that returns whether a retention rule still applies to an image with
+            a pending deletion. Without this function, images that expired under a rule are kept.
         resume: Called before each sweep to resume interrupted work that creates pending deletions.
     """
 
@@ -137,7 +121,7 @@ class Sweeper:
         *,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> Swept:
-        """Carry out all pending deletions that are due now.
+        """Execute all pending deletions that are due now.
 
         `progress` is called after each batch and at the end, even if the sweep fails. When
         `is_stopping` returns True, running deletions are finished, and no new ones begin. If the
@@ -160,9 +144,9 @@ class Sweeper:
         return swept
 
     async def execute(self, ids: Collection[uuid.UUID]) -> bool:
-        """Execute these pending deletions, which are the first ones due. Return False after 20 s.
+        """Execute these pending deletions, which must be the first ones due.
 
-        Deletions that another sweeper has claimed are awaited.
+        Wait for deletions that another sweeper has claimed. Return True if all succeed within 20 s.
         """
         rows, swept, ends = await self.database.rows(), Swept(), _clock() + _EXECUTE_S
         while await rows.deletions.has_any(ids):
@@ -175,7 +159,7 @@ class Sweeper:
     async def _clear_copies(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
     ) -> bool:
-        """Delete a batch of copies left over from ingests. Return False if there are no more."""
+        """Delete a batch of copies that failed ingests have left. Return False if none remain."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         until = now() + LEASE
         media_keys, keys_in_use = await rows.intents.claim(until, limit=_BATCH)
@@ -194,7 +178,6 @@ class Sweeper:
         return bool(cleared or keys_in_use)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
-        """Delete the copy at a key. Return True if it no longer exists."""
         try:
             async with asyncio.timeout_at(ends):
                 # During the lease, the image at this key can only be a failed ingest's copy. An
@@ -208,11 +191,8 @@ class Sweeper:
         except PreconditionFailed:
             return False
         except (StillroomError, TimeoutError) as error:
-            log.warning(
-                "cannot delete %r (a copy that no resource uses), will retry: %s",
-                key.text,
-                _error_text(error),
-            )
+            message = "cannot delete %r (a copy that no resource uses), will retry: %s"
+            log.warning(message, key.text, _error_text(error))
             return False
         else:
             log.info("deleted %r: an interrupted ingest had left this copy", key.text)
@@ -221,17 +201,16 @@ class Sweeper:
     async def _delete_marked(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
     ) -> bool:
-        """Delete a batch of due images. Return False if there are no more, or if all failed."""
+        """Delete a batch of due images. Return False if none remain, or if all have failed."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
-        claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE, leaving=self.leaves)
-        for mark in claimed.skipped:
-            log.info(
-                "kept %r, which was to be deleted (reason: %s): a resource uses it",
-                mark.storage_key.text,
-                mark.reason,
-            )
-        swept.kept += len(claimed.skipped)
+        claimed, skipped = await rows.deletions.claim(
+            claim, limit=_BATCH, lease=LEASE, leaving=self.leaves
+        )
+        for mark in skipped:
+            message = "kept %r, which was to be deleted (reason: %s): a resource uses it"
+            log.info(message, mark.storage_key.text, mark.reason)
+        swept.kept += len(skipped)
         settlement = Settlement()
 
         async def delete(mark: DueMark) -> None:
@@ -240,10 +219,10 @@ class Sweeper:
             else:
                 await self._delete_one(mark, ends, settlement, swept)
 
-        await for_each_concurrently(delete, claimed.marks, limit=_AT_ONCE)
-        if claimed.marks:
+        await for_each_concurrently(delete, claimed, limit=_AT_ONCE)
+        if claimed:
             await rows.deletions.settle(claim, settlement)
-        return bool(settlement.done or claimed.skipped)
+        return bool(settlement.done or skipped)
 
     async def _delete_one(
         self, mark: DueMark, ends: float, settlement: Settlement, swept: Swept
@@ -266,7 +245,7 @@ class Sweeper:
                 )  # fmt: skip
             else:
                 swept.failed += 1
-                again_at = now() + self._pause(mark.attempts)
+                again_at = now() + _pause(mark.attempts)
                 settlement.retried.append((mark, text, again_at))
                 due_at = again_at.isoformat(timespec="seconds")
                 log.warning(
@@ -308,8 +287,8 @@ class Sweeper:
 
     async def _require_copy(self, mark: DueMark) -> None:
         copy = mark.copy
-        if copy is None or not await self._is_needless(copy):
-            # Another resource may now have these bytes, and older versions recorded no hash.
+        if copy is None or not await self._is_source_needless(copy):
+            # Another resource may now have these bytes, and older versions stored no hash.
             image = await self.storage.stat(mark.storage_key)
             if image.save_id != mark.save_id:
                 raise PreconditionFailed
@@ -317,19 +296,19 @@ class Sweeper:
             copy = await (await self.database.rows()).resources.find_by_hash(sha256)
             if copy is None:
                 raise _CopyMissing("the source is kept: no resource of the library has these bytes")
-            if not await self._is_needless(copy):
+            if not await self._is_source_needless(copy):
                 raise _CopyMissing(
                     f"the source is kept, because {copy.storage_key.text!r} of resource {copy.id} "
                     "is missing: restore it or ingest the source again, then retry"
                 )
 
-    async def _is_needless(self, copy: MediaResource) -> bool:
-        """True if a source can be deleted, because the copy is intact or was deleted on request."""
+    async def _is_source_needless(self, copy: MediaResource) -> bool:
         return copy.deleted_at is not None or await has_its_bytes(self.storage, copy)
 
-    def _pause(self, attempts: int) -> timedelta:
-        longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
-        return longest * _RANDOM.uniform(0.75, 1)
+
+def _pause(attempts: int) -> timedelta:
+    longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
+    return longest * _RANDOM.uniform(0.75, 1)
 
 
 def _clock() -> float:
@@ -337,7 +316,6 @@ def _clock() -> float:
 
 
 def _error_text(error: Exception) -> str:
-    """Return an error's message. Messages from backends contain no signatures or passwords."""
-    cause = error.__cause__
+    cause = error.__cause__  # messages from backends contain no signatures or passwords
     text = str(error) or type(error).__name__
     return (f"{text} ({cause})" if cause is not None else text)[:_MAX_ERROR_LETTERS]

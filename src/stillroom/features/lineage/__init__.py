@@ -1,1 +1,1 @@
-"""Lineage of images: from which images one was made, and which were made from it."""
+"""Lineage of images: the images from which an image was made, and those made from it."""

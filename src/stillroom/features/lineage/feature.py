@@ -17,7 +17,7 @@ lineage_rows: "RowsOf[LineageRows]" = rows_of("stillroom.features.lineage.rows.L
 
 
 class LineageFeature(Feature):
-    """Origins and derivatives in the metadata of an image, and searches by origin."""
+    """Feature that adds origins and derivatives to metadata, and extends searches by origin."""
 
     def __init__(self, store: Store) -> None:
         self._database = store.need(DatabaseFeature).database
@@ -29,7 +29,7 @@ class LineageFeature(Feature):
 
 
 def expand_searches(engine: "RowsEngine") -> None:
-    """Add the hook that lets a search by origin find paths by hash, and hashes by path."""
+    """Add a hook: a search for derivatives of a path also matches the SHA-256 of its image."""
     from stillroom.features.lineage.rows import expand
 
     engine.hooks.searching.append(expand)

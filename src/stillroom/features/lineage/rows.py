@@ -1,7 +1,7 @@
-"""Lineage in the search index: the words for `derived_from`, and the hashes of images.
+"""Lineage in the search index: queries by origin (`derived_from`) and by the hashes of images.
 
-`meanings` in `generation/origins.py` defines to which paths a name in the metadata of an image may
-refer. The index contains a word for each of them, and for each SHA-256.
+An origin in the metadata of an image is a path or a SHA-256. `meanings` in `generation/origins.py`
+returns the paths to which it may refer. The index contains a word for each path and SHA-256.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from stillroom.store.values import StoredImage
 
 _FILTER: Final = "derived_from"
 _MAX_FOUND: Final = 100  # images with the same hash, and origins of an image
-_MAX_COUNTED: Final = 10_000  # derivatives, since each request for metadata counts them
+_MAX_COUNTED: Final = 10_000  # derivatives to count in each request for metadata
 
 Query = TypeVar("Query", bound=FactsQuery)
 images = search_images.c
@@ -31,7 +31,7 @@ class LineageRows(SearchRows):
     """Origins and derivatives of the images in one library's search index."""
 
     async def lineage(self, image: StoredImage, folder: str) -> Mapping[str, object]:
-        """Return the members `derived_from` and `derivatives` of an image's metadata.
+        """Return the origins of an image (`derived_from`) and the number of its derivatives.
 
         Both are limited to a folder (with a trailing slash, or empty). `derived_from` is None if
         the index does not contain this version of the image yet.
@@ -45,7 +45,6 @@ class LineageRows(SearchRows):
         }
 
     async def _origins(self, indexed: IndexedImage, folder: str) -> list[str]:
-        """Return the paths of stored images to which the metadata of an image refers."""
         facts, path = indexed.metadata.generation, image_entry(indexed.image.key.text)
         origins = (facts and facts.derived_from) or ()
         names = dict.fromkeys(name for origin in origins for name in meanings(origin, path))
@@ -71,13 +70,12 @@ class LineageRows(SearchRows):
 
 
 async def expand(connection: AsyncConnection, query: Query) -> Query:
-    """Return a query in which a path also stands for the hash of its image, and vice versa."""
-    terms = [
-        one._replace(words=(*one.words, *await _same_as(connection, one.words[0], query.folder)))
-        if one.kind == _FILTER
-        else one
-        for one in query.terms
-    ]
+    """Extend a search by origin: a path also matches its image's SHA-256, and vice versa."""
+    terms = []
+    for term in query.terms:
+        is_origin = term.kind == _FILTER
+        same = await _same_as(connection, term.words[0], query.folder) if is_origin else ()
+        terms.append(term._replace(words=(*term.words, *same)))
     return dataclasses.replace(query, terms=tuple(terms))
 
 

@@ -12,7 +12,10 @@ from stillroom.store.values import StoredImage
 
 
 class MetadataFeature(Feature):
-    """Metadata of single images. The features retention and lineage set the attributes."""
+    """Feature that returns the metadata of single images.
+
+    The features retention and lineage set the attributes `expiration` and `lineage`.
+    """
 
     expiration: Callable[[StoredImage], Awaitable[datetime | None]] | None = None
     lineage: Callable[[StoredImage, str], Awaitable[Mapping[str, object]]] | None = None

@@ -66,10 +66,12 @@ class ImageMetadataAndEnd(ImageMetadata):
 
 @dataclass(frozen=True, slots=True)
 class MetadataOperation:
-    """Operation that returns the metadata of one image.
+    """Operation that returns the metadata of an image.
 
-    `expiration` returns when it expires. `lineage` returns the members `derived_from` and
-    `derivatives`, limited to a folder.
+    Attributes:
+        expiration: Returns the time at which an image expires, or None.
+        lineage: Returns the members `derived_from` and `derivatives` of the metadata, with images
+            from a folder only.
     """
 
     images: ImageOperations
@@ -109,7 +111,6 @@ class MetadataOperation:
         return json_answer(describe_metadata(opened.image, facts, **members), headers=headers)
 
     async def _viewer(self, fields: Fields, grant: Grant) -> Grant | None:
-        """Return the permissions of the token; None without one, or if it may not read."""
         if self.images.public_read:
             try:
                 grant = await authenticate(self.images.authorize, fields)
@@ -118,7 +119,6 @@ class MetadataOperation:
         return grant if "storage:read" in grant.scopes else None
 
     async def _members(self, image: StoredImage, viewer: Grant | None) -> dict[str, object]:
-        """Return the members that come from the database. They are None if it is too slow."""
         lineage, folder = self.lineage if viewer else None, viewer.folder if viewer else ""
         expires_at, known = await asyncio.gather(
             _in_time(self.expiration and self.expiration(image)),
@@ -130,7 +130,6 @@ class MetadataOperation:
 
 
 async def _in_time(result: Awaitable[T] | None) -> T | None:
-    """Wait for a result from the database. Return None if there is none in time."""
     if result is not None:
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_DATABASE_TIMEOUT_S):
@@ -139,7 +138,7 @@ async def _in_time(result: Awaitable[T] | None) -> T | None:
 
 
 def describe_metadata(image: StoredImage, found: Found, **others: object) -> dict[str, object]:
-    """Return the metadata of an image as a JSON object with the fields of `wire.ImageMetadata`."""
+    """Return the metadata of an image as a JSON object. `others` are additional members."""
     generation = None if found.generation is None else found.generation.as_json()
     marked = {**describe_image(image), "ai_mark": found.ai_mark}
     return {**marked, **others, "generation": generation}

@@ -1,9 +1,9 @@
-"""Comparison of storage and index after server start, to find changes that the index has missed.
+"""Comparison of storage and index after a server start, to find changes that the index has missed.
 
 A process that crashes loses its queued changes. After a server start, one process therefore
-compares the index with all images that have changed since the newest indexed image was saved. If
-the index belongs to another storage, the process compares all images. The comparison pauses between
-pages only if the index is empty or belongs to another storage.
+compares the index with the images that have changed since the newest indexed image was saved. If
+the index is empty or belongs to another storage, all images are compared, with pauses between
+pages.
 """
 
 import asyncio
@@ -49,10 +49,10 @@ class CatchingUp:
         self._has_warned = False
 
     async def note_start(self, lost_ns: int = NEVER_NS) -> str:
-        """Return and store the time since which changes may be missing. Call this before writes.
+        """Store and return the time (nanoseconds) since which the index may lack changes.
 
-        `lost_ns` is the time of the earliest change that this process has lost, if there is one.
-        The next call of `catch_up` then compares again.
+        Call this before each write to the index. `lost_ns` is the time of the earliest change that
+        this process has lost, if there is one. The next call of `catch_up` then compares again.
         """
         async with self._noting:
             if self._since is None or lost_ns != NEVER_NS:
@@ -64,12 +64,12 @@ class CatchingUp:
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
-        """Compare the index with the images changed since the newest indexed image was saved.
+        """Compare the index with the images that have changed since the newest indexed save.
 
         On a disk, only the images in changed folders are compared. In a bucket, all names are
         compared, and also the metadata of changed images. If several processes start together, only
-        one of them compares, and the others return None. After an error (`BackendUnavailable`), the
-        next call starts over.
+        one of them compares, and the others return None. If the storage or the database fails
+        (`BackendUnavailable`), the next call compares again from the beginning.
         """
         if self._caught_up == self._started:
             return None
@@ -140,7 +140,6 @@ class CatchingUp:
         self._has_warned = True
 
     async def _changed_pages(self, comparing: Comparing, since_ns: int) -> AsyncIterator[bool]:
-        """Compare images changed since `since_ns`. Yield for each page whether images differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(comparing, folders):
@@ -157,14 +156,14 @@ class CatchingUp:
     async def _folders(
         self, comparing: Comparing, folders: Sequence[KeyPrefix]
     ) -> AsyncIterator[bool]:
-        """Compare the images directly in `folders`, and remove the rows of deleted subfolders."""
+        # Compares the images directly in `folders`, and removes the rows of deleted subfolders.
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):
             behind = folder.text
             query = ListQuery(folder, limit=_PAGE, delimited=True)
             async for page in each_page(self._storage.entries, query):
                 there |= {image.key.text: image for image in page.images}
-                inner = [one.text for one in page.entries if isinstance(one, KeyPrefix)]
+                inner = [item.text for item in page.entries if isinstance(item, KeyPrefix)]
                 after = page.next_after
                 for inside in sorted(inner):
                     ranges.append((behind, inside))
@@ -174,6 +173,6 @@ class CatchingUp:
                     behind = after + BEHIND_ALL * after.endswith("/")
                 is_last = number == len(folders) and after is None
                 if is_last or len(there) + len(ranges) >= _PAGE:
-                    known = await (await comparison_rows(self._database)).in_ranges(ranges)
+                    known = await (await comparison_rows(self._database)).in_ranges(*ranges)
                     yield await comparing.compare(there, known, began_ns)
                     there, ranges, began_ns = {}, [], time.time_ns()

@@ -1,4 +1,4 @@
-"""Changes that a transaction of the search index reports: saved and deleted images."""
+"""Changes of images that a transaction of the search index reports, for the feed of events."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +15,11 @@ def changes_of_saves(
     *,
     found: bool,
 ) -> Iterable[Change]:
-    """Yield a change for each row of a saved image. Files of the media library are skipped."""
+    """Yield a change for each saved image, from its index row. Skip files of the media library.
+
+    `actors` contains the subjects of the tokens that saved the images, and `runs` the folders of
+    the runs that contain them. `found` is True if a comparison of storage and index found them.
+    """
     for row in rows:
         key = StorageKey(row["storage_key"])
         if not key.is_media:
@@ -32,8 +36,8 @@ def changes_of_saves(
 
 
 def changes_of_deletions(removed: Iterable[Removed], *, found: bool) -> Iterable[Change]:
-    """Yield a change for each deleted image. Files of the media library are skipped."""
-    for one in removed:
-        if not one.key.is_media:
-            cause, path = one.cause, image_entry(one.key.text)
+    """Yield a change for each deleted image. Skip files of the media library."""
+    for image in removed:
+        if not image.key.is_media:
+            cause, path = image.cause, image_entry(image.key.text)
             yield Change("image.deleted", path, actor=cause.actor, reason=cause.reason, found=found)

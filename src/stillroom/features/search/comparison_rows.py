@@ -1,8 +1,8 @@
-"""Rows for the comparison of storage and index, also for the one after a start (ADR 0039)."""
+"""Database rows for the comparisons of storage and search index (ADR 0039)."""
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,29 +16,20 @@ from stillroom.features.database.statements import table_of
 from stillroom.features.database.tables import scans
 from stillroom.features.search.rows import allow
 from stillroom.features.search.tables import STORAGE, other_storage, search_images
-from stillroom.features.search.values import BEHIND_ALL, NEVER_NS, Indexed, KeyRange
+from stillroom.features.search.values import NEVER_NS, Indexed, KeyRange
 
-# Name of the scan after a start, which finds changes that the index lost in a crash. `next_at` is
-# the time at which the latest scan began. `after` is the time in nanoseconds since which changes
-# may be missing, or empty if the scan has ended.
+# Name of the comparison after a server start, which finds changes that the index lost in a crash.
+# `next_at` is the time at which the latest comparison began. `after` is the time in nanoseconds
+# since which changes may be missing, or empty if the comparison has ended.
 START: Final = "start"
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class ComparisonRows(Rows):
-    """Image versions in one library's search index, and the row of the `START` scan."""
+    """Image versions in the search index, and the progress of the comparison after a start."""
 
-    async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
-        """Return indexed versions by key, from `after` (exclusive) to `last` if it is set."""
-        key = search_images.c.storage_key
-        statement = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
-            key > after, key >= prefix, key <= (prefix + BEHIND_ALL if last is None else last)
-        )
-        rows = await self._read(statement)
-        return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
-
-    async def in_ranges(self, ranges: Sequence[KeyRange]) -> Mapping[str, Indexed]:
-        """Return the indexed versions by key, for key ranges that do not overlap."""
+    async def in_ranges(self, *ranges: KeyRange) -> Mapping[str, Indexed]:
+        """Return the versions of the indexed images in non-overlapping key ranges, by key."""
         key = search_images.c.storage_key
         async with self._engine.reading() as connection:
             bounds = table_of(connection, ["after", "last"], ranges)
@@ -54,9 +45,10 @@ class ComparisonRows(Rows):
         return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
 
     async def note_start(self, started: datetime, lost_ns: int = NEVER_NS) -> str:
-        """Record and return the time since which changes may be missing in the search index.
+        """Store and return the time (nanoseconds) since which the index may lack changes.
 
-        This is the save time of the newest indexed image, or `lost_ns` if that is earlier.
+        This is the save time of the newest indexed image, or `lost_ns` if that is earlier. The time
+        is not stored if a comparison has begun since `started`.
         """
         images = search_images.c
         latest = sa.select(images.saved_ns).where(images.id <= time.time_ns())
@@ -73,17 +65,17 @@ class ComparisonRows(Rows):
         return since
 
     async def needs_start(self, started: datetime) -> bool:
-        """Return True if no `START` scan (see `claim_start`) has begun since `started`."""
+        """Return True if no comparison after a start has begun since `started`."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
         return bool(await self._read(statement))
 
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
     ) -> tuple[str, datetime] | None:
-        """Claim the `START` scan, which compares storage and index after a server has started.
+        """Claim the comparison of storage and index after a server start.
 
-        Return None if another process has begun it. Otherwise return the time since which changes
-        may be missing in the index (`since` or earlier), and the `next_at` to pass to `end`.
+        Return None if another process has begun it. Otherwise return the time since which the index
+        may lack changes (`since` or earlier), and the `next_at` to pass to `ScanRows.end`.
         """
         async with self._engine.writing() as connection:
             row = sa.select(scans.c.name).where(scans.c.name == START).with_for_update()
@@ -107,7 +99,7 @@ class ComparisonRows(Rows):
         return bool(await self._read(other_storage(self._engine.storage_name)))
 
     async def note_storage(self) -> None:
-        """Record that the index contains only images of this storage."""
+        """Store that the index contains only images of this storage."""
         row = sa.update(scans).where(scans.c.name == STORAGE)
         await self._execute(row.values(after=self._engine.storage_name))
 

@@ -1,12 +1,12 @@
-"""Number of images with each value: read from `search_counts`, or counted among the matches."""
+"""Number of images with each value, for all images or for those that match a query."""
 
-import contextlib
 import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from json import loads
 from typing import Any, Final
@@ -14,7 +14,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.errors import BackendUnavailable
 from stillroom.features.database.engine import Rows
 from stillroom.features.database.scans import ScanRows
 from stillroom.features.database.statements import table_of
@@ -23,7 +22,6 @@ from stillroom.features.search.counts import (
     count_again,
     count_next,
     counted_to,
-    is_wrong,
     sum_by_word,
 )
 from stillroom.features.search.rows import SearchRows
@@ -38,15 +36,14 @@ _MAX_DAYS: Final = 366
 _MAX_MATCHES: Final = 10_000
 _PAGE: Final = 1000  # rows, which take about 20 ms
 _LEASE: Final = timedelta(minutes=5)
-_EVERY: Final = timedelta(hours=1)
 _EVERYTHING: Final = SearchQuery(prefix=KeyPrefix(COMPUTE_PREFIX))
 
 
 class CountRows(Rows):
-    """Counts of one library's search index."""
+    """Database access to the counts of the search index."""
 
     async def facets(self, query: SearchQuery, *, with_tags: bool) -> Facets:
-        """Count the images that match a query: all, or the newest `_MAX_MATCHES` if it filters."""
+        """Count the values of the images that match a query. `with_tags` also counts their tags."""
         found: sa.Subquery | None = None
         async with self._engine.reading() as connection:
             if replace(query, sees_library=True) == _EVERYTHING:
@@ -84,26 +81,31 @@ class CountRows(Rows):
             counts[kind] = {row.value: row.images for row in await connection.execute(rows)}
         return counts, await connection.run_sync(counted_to) is None
 
+    async def reset(self) -> None:
+        """Delete all counts. `catch_up` then counts all rows again."""
+        await self._engine.rewrite(count_again)
+
     async def catch_up(
         self, scans: ScanRows, stops_within: Callable[[float], Awaitable[bool]]
     ) -> None:
-        """Count the rows that are not counted yet, if it is time to look for them.
+        """Count the rows that are not counted yet, unless another process does so.
 
-        If an older version has changed rows, all are counted again.
+        After each page, `stops_within` is awaited with a pause in seconds. If it returns True, the
+        method returns, and the next call resumes.
         """
 
         async def pages(claim: uuid.UUID, _: str) -> AsyncGenerator[float, None]:
-            with contextlib.suppress(BackendUnavailable):  # too slow; the scan ends nevertheless
-                if (await self._read(is_wrong()))[0][0]:
-                    await self._engine.rewrite(count_again)
             began = time.monotonic()
-            while await self._engine.rewrite(lambda connection: count_next(connection, _PAGE)):
+            while await self._engine.rewrite(partial(count_next, limit=_PAGE)):
                 if not await scans.keep(claim, after="", lease=_LEASE):
                     return
                 yield time.monotonic() - began
                 began = time.monotonic()
 
-        await scans.run(COUNTS_SCAN, pages, stops_within, lease=_LEASE, every=_EVERY)
+        async with self._engine.reading() as connection:
+            is_complete = await connection.run_sync(counted_to) is None
+        if not is_complete:
+            await scans.run(COUNTS_SCAN, pages, stops_within, lease=_LEASE, every=timedelta(0))
 
 
 def _columns(is_sqlite: bool) -> Sequence[sa.ColumnElement[Any]]:  # noqa: FBT001  (the database)
@@ -132,5 +134,5 @@ def _count(rows: Iterable[sa.Row[Any]]) -> dict[str, dict[str, int]]:
 
 
 def _listed(counts: Iterable[tuple[str, int]], limit: int) -> list[FacetCount]:
-    frequent = sorted(counts, key=lambda one: (-one[1], one[0]))
+    frequent = sorted(counts, key=lambda item: (-item[1], item[0]))
     return [FacetCount(value, count) for value, count in islice(frequent, limit)]

@@ -1,11 +1,9 @@
 """Table `search_counts`: number of images with each value, for lists of models and the like.
 
 Each transaction that adds or removes rows of `search_images` also changes the counts. After an
-upgrade, a scan counts the existing rows in pages, in the order of their ids. Until it has finished,
-the row `_COUNTED_TO` has the id of the last counted row. Later rows are left to the scan.
-
-The row `_CHECKSUM` has the sum of the ids of all counted rows (modulo `_MODULUS` each). A different
-sum of the existing ids shows that a process of an older version has changed rows.
+upgrade or a rebuild of the index, the existing rows are counted in pages, in the order of their
+ids. Until all are counted, the row `_COUNTED_TO` contains the id of the last counted row, and
+changes of rows with a larger id do not change the counts.
 """
 
 import json
@@ -30,16 +28,14 @@ COUNTED: Final = tuple(
 Counted = tuple[int, str, int, Mapping[str, Any] | None]  # values of `COUNTED`
 
 DAY_NS: Final = 86_400 * 10**9
-_COUNTED_TO: Final = "counted"  # until the scan has finished, the id of the last counted row
-_CHECKSUM: Final = "ids"
-_MODULUS: Final = 2**31
+_COUNTED_TO: Final = "counted"
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 def count_changes(
     connection: sa.Connection, added: Iterable[Counted], removed: Iterable[Counted]
 ) -> None:
-    """Add rows of `search_images` to the counts, and subtract others. The index must be locked."""
+    """Change the counts for added and removed rows of `search_images`. The index must be locked."""
     rows = [(1, *row) for row in added] + [(-1, *row) for row in removed]
     if rows:
         last = counted_to(connection)
@@ -47,13 +43,13 @@ def count_changes(
 
 
 def read_counted(connection: sa.Connection, statement: sa.Executable) -> Sequence[Counted]:
-    """Execute a statement that returns the columns `COUNTED`."""
+    """Execute a statement that returns the columns `COUNTED`, and decode the metadata."""
     rows = connection.execute(statement)
     return [(id_, key, ns, facts and json.loads(facts)) for id_, key, ns, facts in rows]
 
 
 def count_next(connection: sa.Connection, limit: int) -> bool:
-    """Count the next rows that are not counted yet. Return whether there may be more."""
+    """Count the next `limit` uncounted rows. Return whether there may be more uncounted rows."""
     lock_index(connection)
     last = counted_to(connection)
     if last is None:
@@ -70,7 +66,7 @@ def count_next(connection: sa.Connection, limit: int) -> bool:
 
 
 def count_again(connection: sa.Connection) -> None:
-    """Delete all counts, so that `count_next` begins with the first row."""
+    """Delete all counts. `count_next` then counts all rows again."""
     lock_index(connection)
     connection.execute(sa.delete(search_counts))
     first = {"word": _COUNTED_TO, "kind": "", "value": "", "images": -1}
@@ -83,21 +79,13 @@ def counted_to(connection: sa.Connection) -> int | None:
     return connection.execute(last).scalar()
 
 
-def is_wrong() -> sa.Select[bool]:
-    """Build a SELECT that compares the rows with the counts, unless some are not counted yet."""
-    ids = sa.select(sa.func.coalesce(sa.func.sum(search_images.c.id % _MODULUS), 0))
-    images, word = search_counts.c.images, search_counts.c.word
-    known = sa.select(sa.func.coalesce(sa.func.sum(images), 0)).where(word == _CHECKSUM)
-    counting = sa.select(images).where(word == _COUNTED_TO).exists()
-    return sa.select(sa.and_(~counting, ids.scalar_subquery() != known.scalar_subquery()))
-
-
 def sum_by_word(
     rows: Iterable[tuple[int, int, Mapping[str, Any]]],
 ) -> dict[str, tuple[str, str, int]]:
-    """Sum the numbers of images by index word. Return kind, value and sum for each word.
+    """Sum the numbers of images with each value. Return kind, value and sum by index word.
 
-    A row consists of a number of images, their day (since 1970) and their generation metadata.
+    A row consists of a number of images, their day (counted from 1970-01-01) and their generation
+    metadata. Values that differ only in case have the same index word.
     """
     groups, values = Counter[tuple[Any, ...]](), Counter[tuple[str, str | None]]()
     for number, day, facts in rows:
@@ -125,7 +113,6 @@ def _change(connection: sa.Connection, rows: Sequence[tuple[int, *Counted]]) -> 
         for sign, _, key, saved_ns, facts in rows
         if key.startswith(COMPUTE_PREFIX)
     )
-    sums[_CHECKSUM] = "", "", sum(sign * (id_ % _MODULUS) for sign, id_, *_ in rows)
     names = search_counts.c.keys()
     changed = [dict(zip(names, (word, *row), strict=True)) for word, row in sums.items() if row[2]]
     if changed:

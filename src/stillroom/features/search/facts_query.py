@@ -38,7 +38,7 @@ _FIELDS: Final = [
 
 
 class FactsParameters(make_dataclass("_Facts", _FIELDS, frozen=True)):  # type: ignore[misc]
-    """Query parameters `q` and those of `FACETS`. An empty value matches all images."""
+    """Query parameters `q`, `model`, `prompt` and so on. An empty value matches all images."""
 
 
 Tags = Annotated[

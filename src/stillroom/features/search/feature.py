@@ -26,16 +26,18 @@ _COUNT_S: Final = 60.0  # seconds between attempts to count rows that are not co
 class SearchFeature(Feature):
     """Search index of all images, which is updated when the storage changes.
 
-    Functions in `caught_up` are called after the comparison of storage and index at server start.
+    The functions in `caught_up` are called after the comparison of storage and index that follows a
+    server start.
     """
 
     def __init__(self, store: Store) -> None:
         opened = store.need(DatabaseFeature)
         self._storage, self._database = store.storage, opened.database
-        report: Callable[[str | None], None] = lambda _: None  # noqa: E731  (for a server)
+        self.filling = IndexFilling(self._database)
         if store.is_counted:
-            from stillroom.features.search.metrics import count_saved_mark as report
-        self.filling = IndexFilling(self._database, report_mark=report)
+            from stillroom.features.search.metrics import count_saved_mark
+
+            self.filling.report_mark = count_saved_mark
         store.changes.observer = self.filling
         compares_saves = store.settings.storage.kind != "bucket"
         self.healing = IndexHealing(self._storage, self._database, compares_saves=compares_saves)
@@ -51,7 +53,7 @@ class SearchFeature(Feature):
         return [("/storage/search", SearchOperation(self._database, images.authorize))]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the jobs that compare storage and index, and that count rows."""
+        """Return the background jobs: comparisons of storage and index, and counting."""
         return [
             Job(lambda stopping: self.healing.heal(stopping.within)),
             Job(self._catch_up, max_pause_s=_CATCH_UP_S, at_once=True),
@@ -59,8 +61,8 @@ class SearchFeature(Feature):
         ]
 
     async def _count(self, stopping: Stopping) -> None:
-        rows = await count_rows(self._database)
-        await rows.catch_up(await self._database.scans(), stopping.within)
+        scans = await self._database.scans()
+        await (await count_rows(self._database)).catch_up(scans, stopping.within)
 
     async def _catch_up(self, stopping: Stopping) -> None:
         healed = await self._catching_up.catch_up(stopping.within)

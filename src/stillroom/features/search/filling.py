@@ -1,9 +1,9 @@
 """Background writer of the search index: writes saved, copied and deleted images in batches.
 
-Saving an image only queues the image with the first and last bytes of its file. A second task
-parses these bytes, and the next batch contains the resulting metadata. Queued changes are lost if
-the process crashes, or if the queue becomes full while the database is unreachable. The comparison
-in `catching_up.py` finds such changes later.
+A save only queues the image with the first and last bytes of its file. A second task parses these
+bytes, and the next batch contains the resulting metadata. Queued changes are lost if the process
+crashes, or if the queue becomes full while the database is unreachable. The comparison in
+`catching_up.py` finds such changes later.
 """
 
 import asyncio
@@ -22,30 +22,31 @@ from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.database import search_rows
-from stillroom.features.search.file_ends import PassedBytes, UploadEnds
+from stillroom.features.search.file_ends import UploadEnds
 from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, Indexed, IndexedImage, Removed
 from stillroom.formats.file_parts import FileParts, MoreNeeded
-from stillroom.formats.work_budget import TooMuchWork
+from stillroom.formats.work_budget import TooMuchWork, WorkBudget
 from stillroom.generation.reading import UNKNOWN, Found, find, find_by_reading, run_parser
 from stillroom.paths import IMAGE_PREFIXES, StorageKey, is_reserved
+from stillroom.store.background import Stopping
 from stillroom.store.causes import REQUEST, Cause
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, StoredImage
 
 _GATHER_S: Final = 0.15  # seconds after a change, so that later changes share its transaction
-_GATHER_MORE_S: Final = 0.35  # once more after other changes, which halves the cost
+_GATHER_MORE_S: Final = 0.35  # more seconds if several changes are queued, which halves the cost
 _PARSE_AFTER_S: Final = 0.1  # parsing several files in a row is three times faster
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
-_MAX_NOTED_BYTES: Final = 32 * 1024**2  # of file parts and metadata; other files are read again
+_MAX_NOTED_BYTES: Final = 32 * 1024**2  # parts of files in the queue; other files are read again
 _NOTE_BYTES: Final = 2048  # estimated size of an image's metadata without the prompts
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
-_READ_AGAIN_S: Final = 15.0  # seconds before metadata is read again that could not be read
+_READ_AGAIN_S: Final = 15.0  # seconds before unreadable metadata is read again
 _SLICE: Final = 8  # files to parse before pending requests run (half a millisecond)
 # Seconds after which a deletion is written again. Meanwhile, another process may have inserted the
-# row of an image that it had saved before.
+# row of an image that it had saved before the deletion.
 _REMOVED_AGAIN_S: Final = 2.0
 
 log = logging.getLogger("stillroom.media")
@@ -54,7 +55,7 @@ log = logging.getLogger("stillroom.media")
 @dataclass(slots=True)
 class _Saved:
     image: StoredImage
-    passed: PassedBytes | None = None
+    passed: FileParts | None = None
     copied_from: StoredImage | None = None
     actor: str | None = None
     attempts: int = 0
@@ -69,15 +70,13 @@ class _Saved:
 class IndexFilling:
     """Queue of changes to stored images, with a background task that writes them to the index.
 
-    The queue is a `ChangeObserver`, and belongs to one event loop at a time. `report_mark` is
-    called with the AI mark of each saved image.
+    The storage reports the changes to the queue, which belongs to one event loop at a time.
+    `report_mark` is called with the AI mark of each saved image.
     """
 
-    def __init__(
-        self, database: Database, *, report_mark: Callable[[str | None], None] = lambda _: None
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self.database = database
-        self._report_mark = report_mark
+        self.report_mark: Callable[[str | None], None] = lambda _: None
         self._noted: dict[StorageKey, _Saved | Removed] = {}
         self._noted_bytes = 0
         self._unparsed: deque[StorageKey] = deque()
@@ -86,11 +85,11 @@ class IndexFilling:
         self._lost_ns = NEVER_NS
 
     def saving(self, _: StorageKey, cause: Cause = REQUEST) -> UploadEnds:
-        """Return a watcher that queues the image with the ends of its file when it is saved."""
+        """Return an observer of an upload, which queues the image with the ends of its file."""
         return UploadEnds(functools.partial(self.saved, cause=cause))
 
-    def saved(self, image: StoredImage, passed: PassedBytes | None, cause: Cause = REQUEST) -> None:
-        """Queue an image that was just saved, to be indexed."""
+    def saved(self, image: StoredImage, passed: FileParts | None, cause: Cause = REQUEST) -> None:
+        """Queue an image that was just saved, so that it is indexed. `passed` has file parts."""
         self._note(_Saved(image, passed, actor=cause.actor))
 
     def copied(self, image: StoredImage, source: StoredImage, cause: Cause = REQUEST) -> None:
@@ -106,11 +105,10 @@ class IndexFilling:
         self._note(copy)
 
     def removed(self, key: StorageKey, at_ns: int, cause: Cause = REQUEST) -> None:
-        """Queue the deletion of an image from the index."""
+        """Queue the deletion of an image, so that its row is removed from the index."""
         self._note(Removed(key, at_ns, cause))
 
     def _note(self, change: _Saved | Removed) -> None:
-        """Queue a change. If the queue has too many bytes, drop the image's bytes and metadata."""
         key, text = change.key, change.key.text
         if not self._is_running or is_reserved(text) or not text.startswith(IMAGE_PREFIXES):
             return
@@ -119,7 +117,7 @@ class IndexFilling:
             return
         self._noted_bytes -= _bytes_of(self._noted.get(key))
         if isinstance(change, _Saved) and self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
-            change.passed = change.indexed = None
+            change.passed = change.indexed = None  # the file is read again
         self._noted_bytes += _bytes_of(change)
         self._noted[key] = change
         self._changed.set()
@@ -128,7 +126,7 @@ class IndexFilling:
             self._arrived.set()
 
     def _lose(self, change: _Saved | Removed) -> None:
-        """Drop a change. A later comparison of storage and index finds it."""
+        # A later comparison of storage and index finds the change.
         at_ns = change.image.modified_ns if isinstance(change, _Saved) else change.at_ns
         self._lost_ns = min(self._lost_ns, at_ns)
 
@@ -143,15 +141,15 @@ class IndexFilling:
         """Context manager: write queued changes in the background until the block ends.
 
         The remaining changes are then written, but for at most `stop_within_s` seconds.
-        `before_writing` is called before each batch, with the time in nanoseconds of the earliest
-        change that was lost since the last batch, or `NEVER_NS`.
+        `before_writing` is called before each batch, with the time (nanoseconds) of the earliest
+        change that was lost since the previous batch, or `NEVER_NS`.
         """
         self._before_writing = before_writing
-        self._changed, self._stopping = asyncio.Event(), asyncio.Event()
+        self._changed, self._stopping = asyncio.Event(), Stopping()
         self._arrived, self._unread = asyncio.Event(), asyncio.Queue[StoredImage]()
         self._is_running = True
         writing = asyncio.create_task(self._write_on(storage))
-        others = [asyncio.create_task(one) for one in (self._parse_on(), self._read_on(storage))]
+        others = [*map(asyncio.create_task, (self._parse_on(), self._read_on(storage)))]
         try:
             yield
         finally:
@@ -168,7 +166,7 @@ class IndexFilling:
             self._noted_bytes = 0
 
     async def _parse_on(self) -> None:
-        """Parse the bytes of queued images, to free memory even while a slow batch is written."""
+        # A separate task, to free memory even while a slow batch is written.
         for number in itertools.count(1):
             if not self._unparsed:
                 self._arrived.clear()
@@ -176,12 +174,16 @@ class IndexFilling:
                 await asyncio.sleep(_PARSE_AFTER_S)
             change = self._noted.get(self._unparsed.popleft())
             if isinstance(change, _Saved) and change.passed is not None:
-                change.is_parsed = True
+                change.is_parsed, found = True, None
                 try:
-                    found = await _find_in(change.passed)
+                    change.passed.budget = WorkBudget()  # copies share the bytes of their source
+                    found = await run_parser(change.passed, find)
+                except TooMuchWork:
+                    found = UNKNOWN
+                except MoreNeeded:
+                    pass  # the file is read when the batch is written
                 except Exception:  # a parser failed: logged when the batch is written
                     log.debug("parsing failed", exc_info=True)
-                    found = None
                 if found is not None and self._noted.get(change.key) is change:
                     indexed = IndexedImage.of(change.image, found)
                     self._note(dataclasses.replace(change, passed=None, indexed=indexed))
@@ -194,9 +196,9 @@ class IndexFilling:
             timeout_s = _REMOVED_AGAIN_S if self._again else None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
-            await self._stops_within(_GATHER_S)
+            await self._stopping.within(_GATHER_S)
             if 1 < len(self._noted) < _BATCH:
-                await self._stops_within(_GATHER_MORE_S)
+                await self._stopping.within(_GATHER_MORE_S)
             self._changed.clear()
             if self._stopping.is_set() and not self._noted:
                 return
@@ -207,7 +209,7 @@ class IndexFilling:
                 if pause == _FIRST_PAUSE_S:  # otherwise a long outage would fill the log
                     message = "cannot update the search index yet, will retry: %s (%r)"
                     log.warning(message, error, error.__cause__)
-                if await self._stops_within(pause):
+                if await self._stopping.within(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             except Exception:  # the next batch may succeed
@@ -218,24 +220,20 @@ class IndexFilling:
             if self._noted:
                 self._changed.set()
 
-    async def _stops_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        return self._stopping.is_set()
-
     async def _write_batch(self, storage: ImageStorage) -> None:
         batch = [self._noted.pop(key) for key in list(self._noted)[:_BATCH]]
         self._noted_bytes -= sum(map(_bytes_of, batch))
         due = time.time_ns() - int(_REMOVED_AGAIN_S * 1e9)
-        removed = [one for one in batch if isinstance(one, Removed)]
-        again = [one for one in self._again if one.at_ns <= due]
+        saved = [change for change in batch if isinstance(change, _Saved)]
+        removed = [change for change in batch if isinstance(change, Removed)]
+        again = [change for change in self._again if change.at_ns <= due]
         lost_ns, self._lost_ns = self._lost_ns, NEVER_NS
         try:
-            images = await self._described(storage, batch)
+            images = await self._described(storage, saved)
             await self._before_writing(lost_ns)
             if images or removed or again:
                 rows = await search_rows(self.database)
-                actors = {one.key: one.actor for one in batch if isinstance(one, _Saved)}
+                actors = {change.key: change.actor for change in saved}
                 await rows.write(images, [*again, *removed], actors=actors)
         except Exception as error:
             self._lost_ns = min(self._lost_ns, lost_ns)
@@ -245,30 +243,20 @@ class IndexFilling:
                 else:
                     self._lose(change)
             raise
-        self._again = [one for one in self._again if one.at_ns > due] + removed
-        for change in batch:
-            if (
-                isinstance(change, _Saved)
-                and change.attempts > _MAX_ATTEMPTS
-                and self._unread.qsize() < _MAX_NOTED
-            ):
+        self._again = [change for change in self._again if change.at_ns > due] + removed
+        for change in saved:
+            if change.attempts > _MAX_ATTEMPTS and self._unread.qsize() < _MAX_NOTED:
                 self._unread.put_nowait(change.image)
         if lost_ns != NEVER_NS:
             await (await self.database.scans()).restart(INDEX_SCAN, at=now())
 
     async def _described(
-        self, storage: ImageStorage, changes: Sequence[_Saved | Removed]
+        self, storage: ImageStorage, changes: Sequence[_Saved]
     ) -> Sequence[IndexedImage]:
-        """Return the index entries of saved images. Images that cannot be read are queued again.
-
-        After several attempts, the entry has no metadata, because the save must be reported.
-        """
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
                 await asyncio.sleep(0)  # requests go first
-            if isinstance(change, Removed):
-                continue
             if change.indexed is None and (origin := change.copied_from) is not None:
                 rows = await search_rows(self.database)
                 source = found.get(origin.key) or await rows.find(origin.key)
@@ -278,19 +266,19 @@ class IndexFilling:
                 if change.indexed is None:
                     change.indexed = await read_facts(storage, change.image, change.passed)
             except BackendUnavailable:
-                change.attempts, change.passed = change.attempts + 1, None  # they are not enough
+                change.attempts, change.passed = change.attempts + 1, None  # more parts are needed
                 if change.attempts <= _MAX_ATTEMPTS:
                     self._put_back(change)
                     continue
-                change.indexed = IndexedImage.of(change.image, UNKNOWN)
+                change.indexed = IndexedImage.of(change.image, UNKNOWN)  # to report the save
             change.passed = None
             if change.copied_from is None:
-                self._report_mark(change.indexed.metadata.ai_mark)
+                self.report_mark(change.indexed.metadata.ai_mark)
             found[change.key] = change.indexed
         return [*found.values()]
 
     async def _read_on(self, storage: ImageStorage) -> None:
-        """Add metadata to rows that were written without it, because it could not be read."""
+        # Adds metadata to rows that were written without it, because it could not be read.
         while True:
             image = await self._unread.get()
             row = {image.key.text: Indexed(image.save_id, image.etag)}
@@ -310,9 +298,12 @@ class IndexFilling:
 
 
 async def read_facts(
-    storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
+    storage: ImageStorage, image: StoredImage, passed: FileParts | None = None
 ) -> IndexedImage:
-    """Return an image's index entry. Read the parts of the file that `passed` does not contain."""
+    """Return the entry of an image for the search index, with its metadata.
+
+    `passed` contains parts of the file. Other parts are read from the storage if they are needed.
+    """
     try:
         found = await _find(storage, image, passed)
     except ImageNotFound:  # the image was deleted or replaced: that is queued, too
@@ -327,14 +318,14 @@ async def read_facts(
     return IndexedImage.of(image, found)
 
 
-async def _find(storage: ImageStorage, image: StoredImage, passed: PassedBytes | None) -> Found:
+async def _find(storage: ImageStorage, image: StoredImage, passed: FileParts | None) -> Found:
     opened: OpenedImage | None = None
 
     async def read(start: int, length: int) -> bytes:
         nonlocal opened
-        known = passed.at(start, length) if passed is not None else None
-        if known is not None:
-            return known
+        if passed is not None:
+            with contextlib.suppress(MoreNeeded, TooMuchWork):
+                return passed.bytes_at(start, length)
         if opened is None:
             opened = await storage.open(image.key)
             if opened.image.save_id != image.save_id:
@@ -348,24 +339,10 @@ async def _find(storage: ImageStorage, image: StoredImage, passed: PassedBytes |
             opened.close()
 
 
-async def _find_in(passed: PassedBytes) -> Found | None:
-    """Parse metadata from a file's first and last bytes. Return None if these are not enough."""
-    parts = FileParts(passed.size, passed.kept_bytes)
-    parts.add(0, passed.head)
-    if not passed.is_whole:
-        parts.add(passed.size - len(passed.tail), passed.tail)
-    try:
-        return await run_parser(parts, find)
-    except MoreNeeded:
-        return None
-    except TooMuchWork:
-        return UNKNOWN
-
-
 def _bytes_of(change: _Saved | Removed | None) -> int:
     if not isinstance(change, _Saved):
         return 0
-    size = 0 if change.passed is None else change.passed.kept_bytes
+    size = 0 if change.passed is None else change.passed.held
     if change.indexed is not None and (facts := change.indexed.metadata.generation) is not None:
         size += _NOTE_BYTES + len(facts.prompt or "") + len(facts.negative_prompt or "")
     return size

@@ -15,7 +15,6 @@ from stillroom.features.search.values import FactsQuery, IndexedImage, Term
 from stillroom.features.search.words import (
     Phrase,
     facet,
-    folder_facet,
     folder_facets,
     joined,
     starts_of,
@@ -50,9 +49,7 @@ full_text: Final = sa.table(
 """Virtual FTS5 table in SQLite. Its columns `model` and `lora` are empty."""
 
 
-class _Way(NamedTuple):
-    """One way to match a term: consecutive words, or a facet (index word for an exact value)."""
-
+class _Way(NamedTuple):  # to match a term
     words: Phrase
     is_prefix: bool = False
     columns: tuple[str, ...] = ()
@@ -61,27 +58,26 @@ class _Way(NamedTuple):
 def matching(
     query: FactsQuery, exact: Iterable[str] = (), *, is_sqlite: bool
 ) -> Sequence[sa.ColumnElement[bool]]:
-    """Return the query's full-text conditions on `search_images`; empty if it has no terms.
+    """Return the full-text conditions of a query on `search_images`; empty if it has no terms.
 
     `exact` contains additional index words for exact values (facets) that an image must have.
     """
-    wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
-    wanted += [[_Way((one,))] for one in exact]
-    unwanted = [way for one in query.terms if one.is_excluded for way in _ways(one, query)]
-    if unwanted and not wanted:  # NOT needs a left operand in FTS5
-        trees = map(folder_facet, (COMPUTE_PREFIX, MEDIA_PREFIX))
-        wanted = [[_Way((one,)) for one in trees if one is not None]]
-    if not wanted:
+    required = [[*_ways(term, query)] for term in query.terms if not term.is_excluded]
+    required += [[_Way((word,))] for word in exact]
+    excluded = [way for term in query.terms if term.is_excluded for way in _ways(term, query)]
+    if excluded and not required:  # NOT needs a left operand in FTS5
+        required = [[_Way((facet("folder", tree),)) for tree in (COMPUTE_PREFIX, MEDIA_PREFIX)]]
+    if not required:
         return ()
     if is_sqlite:
-        matches = sa.literal_column("search_words").op("MATCH")(_fts5(wanted, unwanted))
+        matches = sa.literal_column("search_words").op("MATCH")(_fts5(required, excluded))
         return (search_images.c.id == full_text.c.rowid, matches)
-    matches = search_images.c.words.op("@@")(sa.cast(_tsquery(wanted, unwanted), TSQUERY))
+    matches = search_images.c.words.op("@@")(sa.cast(_tsquery(required, excluded), TSQUERY))
     return (matches,)
 
 
 def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the query's SQL conditions on an image's size and save time."""
+    """Yield the SQL conditions of a query on the size and the save time of an image."""
     saved, size = search_images.c.saved_ns, search_images.c.size
     if query.saved_from_ns is not None:
         yield saved >= known_ns(query.saved_from_ns)
@@ -100,38 +96,38 @@ def known_ns(moment: int) -> int:
 
 def has_phrase(query: FactsQuery) -> bool:
     """Return whether any term in the query is a phrase of several words."""
-    follow = ("", "prompt", "name")
-    return any(one.kind in follow and len(one.words) > 1 for one in query.terms)
+    kinds = ("", "prompt", "name")
+    return any(term.kind in kinds and len(term.words) > 1 for term in query.terms)
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
-    """Return an image's full text by column, as words separated by spaces."""
+    """Return the full text of an image by column, as words separated by spaces."""
     key, facts = indexed.image.key.text, indexed.metadata.generation or Generation()
     path = key.partition("/")[2]
-    found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
+    texts = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
     exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
-    for one in FACETS.values():
-        values = one.values(indexed.metadata)
-        if one.matches == "name":
-            exact += [one.letter + start for start in starts_of(values)]
-        elif one.matches == "origin":
+    for field in FACETS.values():
+        values = field.values(indexed.metadata)
+        if field.matches == "name":
+            exact += [field.letter + start for start in starts_of(values)]
+        elif field.matches == "origin":
             named = (text for origin in values for text in meanings(origin, path))
-            exact += [facet(one.name, text) for text in named]
-        elif one.is_exact:
-            exact += [facet(one.name, value) for value in values]
-    exact += [_NAME + one for one in words_of(path.rpartition("/")[2])]
-    return {name: " ".join(words) for name, words in {**found, "facets": exact}.items()}
+            exact += [facet(field.name, text) for text in named]
+        elif field.is_exact:
+            exact += [facet(field.name, value) for value in values]
+    exact += [_NAME + word for word in words_of(path.rpartition("/")[2])]
+    return {name: " ".join(words) for name, words in {**texts, "facets": exact}.items()}
 
 
 def library_facets(texts: Sequence[str], tags: Sequence[str]) -> str:
-    """Return the index words for an image's alt text, caption and tags in the media library."""
+    """Return the index words for the alt text, caption and tags of an image, in one text."""
     # An empty word separates two texts, so that a phrase never matches across both.
-    words = [_LIBRARY + one for text in (*texts, *tags) for one in ("", *words_of(text))]
+    words = [_LIBRARY + word for text in (*texts, *tags) for word in ("", *words_of(text))]
     return " ".join([*(facet("tag", tag) for tag in tags), *words])
 
 
 def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
-    """Yield the alternative ways to match a term. An image needs to match only one of them."""
+    # An image must match in one of these ways.
     kind, words, is_prefix, _ = term
     name = joined(words)
     if kind == "":
@@ -139,18 +135,18 @@ def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
         if len(name) > 1:
             yield _Way((FACETS["model"].letter + name,), True)
         if query.sees_library:
-            yield _Way(tuple(_LIBRARY + one for one in words), is_prefix)
+            yield _Way(tuple(_LIBRARY + word for word in words), is_prefix)
     elif kind == "prompt":
         yield _Way(words, is_prefix, ("prompt",))
     elif kind == "name":
-        yield _Way(tuple(_NAME + one for one in words), is_prefix)
+        yield _Way(tuple(_NAME + word for word in words), is_prefix)
     elif kind in FACETS and FACETS[kind].matches == "name":
         yield _Way((FACETS[kind].letter + name,), True)
     else:
         yield from (_Way((facet(kind, word),)) for word in words)
 
 
-def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
+def _fts5(required: Iterable[Iterable[_Way]], excluded: Sequence[_Way]) -> str:
     # https://www.sqlite.org/fts5.html#full_text_query_syntax
     def one_of(ways: Iterable[_Way]) -> str:
         parts = (
@@ -159,11 +155,11 @@ def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
         )
         return f"({' OR '.join(parts)})"
 
-    found = f"({' AND '.join(map(one_of, wanted))})"
-    return f"{found} NOT {one_of(unwanted)}" if unwanted else found
+    found = f"({' AND '.join(map(one_of, required))})"
+    return f"{found} NOT {one_of(excluded)}" if excluded else found
 
 
-def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
+def _tsquery(required: Iterable[Iterable[_Way]], excluded: Sequence[_Way]) -> str:
     # https://www.postgresql.org/docs/17/datatype-textsearch.html
     def phrase(way: _Way) -> str:
         # PostgreSQL does not index weights: it checks each row that contains the word.
@@ -176,12 +172,12 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
     def one_of(ways: Iterable[_Way]) -> str:
         return f"({' | '.join(f'({phrase(way)})' for way in ways)})"
 
-    found = " & ".join(map(one_of, wanted))
-    return f"{found} & !{one_of(unwanted)}" if unwanted else found
+    found = " & ".join(map(one_of, required))
+    return f"{found} & !{one_of(excluded)}" if excluded else found
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Build an image's `tsvector` from its texts by column."""
+    """Build the `tsvector` of an image (PostgreSQL) from its texts by column."""
     lexemes: list[str] = []
     position = 1
     for name in _COLUMNS:
@@ -191,7 +187,7 @@ def tsvector(texts: Mapping[str, str]) -> str:
             position += 1
         # Phrases must not match across columns.
         position += _GAP
-    for position, one in enumerate(texts["facets"].split(), 1):
-        follows = one[0] in (_NAME, _LIBRARY)
-        lexemes.append(f"'={one}'" + f":{min(position, _MAX_POSITION)}" * follows)
+    for position, word in enumerate(texts["facets"].split(), 1):
+        has_position = word[0] in (_NAME, _LIBRARY)
+        lexemes.append(f"'={word}'" + f":{min(position, _MAX_POSITION)}" * has_position)
     return " ".join(lexemes)

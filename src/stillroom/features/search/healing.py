@@ -1,22 +1,24 @@
-"""Healing of the search index: page-by-page comparison of the storage with the index rows.
+"""Healing of the search index: a scan that compares the storage with the index, page by page.
 
-The comparison finds images that other tools have written to the folder or bucket, and changes that
-were lost in a crash. Only one process scans at a time. The position is stored in the database, so
-that another process can resume the scan after a crash.
+The scan finds images that other tools have written to the folder or bucket, and changes that were
+lost in a crash. Only one process scans at a time. The position of the scan is stored in the
+database, so that another process can resume it after a crash.
 """
 
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.features.database.clock import now
 from stillroom.features.database.database import Database
 from stillroom.features.search.comparing import Comparing, Healed
-from stillroom.features.search.database import comparison_rows
+from stillroom.features.search.database import comparison_rows, count_rows
 from stillroom.features.search.values import INDEX_SCAN, NEVER_NS, REBUILD_SCAN
 from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX, KeyPrefix
+from stillroom.store.background import Stopping
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery
 
@@ -24,32 +26,33 @@ TREES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)
 _PAGE: Final = 500
 _PAUSE_S: Final = 1.0  # after a page without differences; a million images take half an hour
 _SHORT_PAUSE_S: Final = 0.05
-_PAUSE_FACTOR: Final = 4  # of the time of a page with differences: 20 % of a core at most
+_PAUSE_FACTOR: Final = 4  # times the time of a page with differences: at most 20 % of a core
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)  # a million names take 1,000 requests (half a cent)
 StopsWithin = Callable[[float], Awaitable[bool]]  # waits for seconds; returns whether to stop
 
 
+@dataclass(eq=False)
 class IndexHealing:
-    """Periodic comparison of one storage with its search index.
+    """Periodic comparison of one storage with its search index, and rebuild of the index.
 
-    If `compares_saves` is False, only names are compared. This is for buckets, where reading an
-    image's metadata costs a request. If another tool replaces an image in the bucket, only a
-    rebuild detects this.
+    If `compares_saves` is False, the periodic comparison only compares names. This is for buckets,
+    where reading an image's metadata costs a request. If another tool replaces an image in the
+    bucket, only a rebuild detects this.
     """
 
-    def __init__(self, storage: ImageStorage, database: Database, *, compares_saves: bool) -> None:
-        self._storage = storage
-        self._database = database
-        self._compares_saves = compares_saves
+    storage: ImageStorage
+    database: Database
+    _: KW_ONLY
+    compares_saves: bool
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
-        """Run or resume the periodic scan if it is due, with pauses between pages."""
-        names_since_ns = None if self._compares_saves else NEVER_NS
-        comparing = Comparing(self._storage, self._database, names_since_ns=names_since_ns)
-        every = _EVERY if self._compares_saves else _EVERY_IN_BUCKET
-        healed = await self._scan(INDEX_SCAN, comparing, stops_within, healing_pause, every=every)
+        """Run or resume the periodic comparison if it is due."""
+        names_since_ns = None if self.compares_saves else NEVER_NS
+        comparing = Comparing(self.storage, self.database, names_since_ns=names_since_ns)
+        every = _EVERY if self.compares_saves else _EVERY_IN_BUCKET
+        healed = await self._scan(INDEX_SCAN, comparing, stops_within, every=every)
         return healed or Healed()
 
     async def rebuild(
@@ -58,33 +61,32 @@ class IndexHealing:
         """Rebuild the index by reading every image, or resume an interrupted rebuild.
 
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
-        None if another process is rebuilding the index.
+        None if another process is rebuilding the index. The images are also counted again.
         """
-        # The epoch, since this is no start. The call only notes a change of the storage.
-        await (await comparison_rows(self._database)).note_start(datetime.fromtimestamp(0, UTC))
+        # The epoch, since no server starts here. The call only notes a change of the storage.
+        await (await comparison_rows(self.database)).note_start(datetime.fromtimestamp(0, UTC))
         if restart:
-            await (await self._database.scans()).restart(REBUILD_SCAN, at=now())
-        comparing = Comparing(self._storage, self._database, anew=True)
-        return await self._scan(
-            REBUILD_SCAN,
-            comparing,
-            stops_within,
-            lambda *_: 0,
-            every=timedelta(0),
-            progress=progress,
+            await (await self.database.scans()).restart(REBUILD_SCAN, at=now())
+        comparing = Comparing(self.storage, self.database, anew=True)
+        healed = await self._scan(
+            REBUILD_SCAN, comparing, stops_within, every=timedelta(0), progress=progress
         )
+        if healed is not None:
+            counts = await count_rows(self.database)
+            await counts.reset()
+            await counts.catch_up(await self.database.scans(), Stopping().within)
+        return healed
 
     async def _scan(
         self,
         name: str,
         comparing: Comparing,
         stops_within: StopsWithin,
-        pause: Callable[[bool, float], float],
         *,
         every: timedelta,
         progress: Callable[[Healed], None] = lambda _: None,
     ) -> Healed | None:
-        healed, scans = comparing.healed, await self._database.scans()
+        healed, scans = comparing.healed, await self.database.scans()
 
         async def pages(claim: uuid.UUID, after: str) -> AsyncGenerator[float, None]:
             healed.after = after
@@ -100,17 +102,17 @@ class IndexHealing:
                     return  # the lease expired, and another process resumed the scan
                 progress(healed)
                 if not healed.is_whole:
-                    yield pause(found_some, time.monotonic() - began)
+                    yield healing_pause(found_some, time.monotonic() - began)
 
         is_ours = await scans.run(name, pages, stops_within, lease=_LEASE, every=every)
         return healed if is_ours else None
 
 
 async def never_pauses(_: float) -> bool:
-    """Return False at once. Commands pass this function as `stops_within`."""
+    """Return False without a pause. Commands pass this function as `stops_within`."""
     return False
 
 
 def healing_pause(found_some: bool, took_s: float) -> float:  # noqa: FBT001  (a callback)
-    """Return the pause in seconds after a page that took `took_s` seconds to compare."""
+    """Return the pause in seconds after a page of images whose comparison took `took_s` seconds."""
     return max(_SHORT_PAUSE_S, _PAUSE_FACTOR * took_s) if found_some else _PAUSE_S

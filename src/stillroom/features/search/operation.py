@@ -1,4 +1,4 @@
-"""HTTP operation that searches images, and hook that adds AI marks to listings."""
+"""HTTP operations that search and count images, and the hook that adds AI marks to listings."""
 
 import asyncio
 import contextlib
@@ -68,22 +68,22 @@ class SearchOperation:
     async def search_images(self, request: Request) -> Response:
         """Search stored images by their path, generation parameters and time, newest first."""
         call = await Call.of(request, self.authorize)
-        asked = call.query(SearchParameters)
-        visible = call.grant.narrow("storage:read", asked.prefix)
+        parameters = call.query(SearchParameters)
+        visible = call.grant.narrow("storage:read", parameters.prefix)
+        after = parameters.after
         query = replace(
-            _query(asked, visible, call.grant),
-            by_path=asked.by_path,
-            by_size=asked.by_size,
-            descending=asked.sort.startswith("-"),
-            after=image_key_bound(asked.after) if isinstance(asked.after, str) else asked.after,
-            limit=asked.limit,
+            _query(parameters, visible, call.grant),
+            order=parameters.order,
+            descending=parameters.sort.startswith("-"),
+            after=image_key_bound(after) if isinstance(after, str) else after,
+            limit=parameters.limit,
         )
         page = await (await search_rows(self.database)).search(query)
-        after = page.next_after
-        if isinstance(after, str):
-            after = image_entry(after)
-        items = [describe_metadata(one.image, one.metadata) for one in page.images]
-        cursor = None if after is None else cursor_behind(after)
+        next_after = page.next_after
+        if isinstance(next_after, str):
+            next_after = image_entry(next_after)
+        items = [describe_metadata(entry.image, entry.metadata) for entry in page.images]
+        cursor = None if next_after is None else cursor_behind(next_after)
         return json_answer({"items": items, "next": cursor})
 
     @Operation("GET", "/facets", (414, 503), answer=SearchFacets, query=SearchFilters)
@@ -94,9 +94,9 @@ class SearchOperation:
         Without filters, all images are counted. Otherwise, the newest 10,000 matches are counted.
         """
         call = await Call.of(request, self.authorize)
-        asked = call.query(SearchFilters)
-        visible = call.grant.narrow("storage:read", asked.prefix)
-        query = _query(asked, visible, call.grant)
+        parameters = call.query(SearchFilters)
+        visible = call.grant.narrow("storage:read", parameters.prefix)
+        query = _query(parameters, visible, call.grant)
         rows = await count_rows(self.database)
         facets = asdict(await rows.facets(query, with_tags=_sees_library(call.grant)))
         return json_answer({name: value for name, value in facets.items() if value is not None})
@@ -104,14 +104,14 @@ class SearchOperation:
 
 @dataclass(frozen=True, slots=True)
 class EntryMarks:
-    """`EntryHook` that adds the AI marks of images, if the database is open."""
+    """Hook of listings (`EntryHook`) that adds the AI marks of the images."""
 
     database: Database
 
     async def members(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
-        """Return the AI marks, or {} if the database does not respond in time."""
+        """Return the AI marks by key, or {} if the database is closed or responds too late."""
         if self.database.is_open:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
                 async with asyncio.timeout_at(deadline):
@@ -121,19 +121,19 @@ class EntryMarks:
 
 
 def facts_of(
-    asked: FactsParameters, tags: Sequence[str] = (), *, sees_library: bool = True
+    parameters: FactsParameters, tags: Sequence[str] = (), *, sees_library: bool = True
 ) -> FactsQuery:
     """Convert the query parameters of a request to search conditions.
 
     An image must have each of the `tags`; if a tag begins with `-`, the image must not have it.
     `sees_library` is True if the client may read the media library. Raises `InvalidParameter` if a
-    text has no words or too many words, or if `q` has an invalid filter.
+    text has no words or too many, or if `q` contains an invalid filter.
     """
     with _named("q"):
-        query = parse_terms(asked.q)
+        query = parse_terms(parameters.q)
     terms = [*query.terms]
     for name in FACETS:
-        if value := getattr(asked, name):
+        if value := getattr(parameters, name):
             with _named(name):
                 terms += terms_of(name, value)
     for tag in tags:
@@ -154,16 +154,17 @@ def _sees_library(grant: Grant) -> bool:
     return "media" in grant.scopes and not grant.folder
 
 
-def _query(asked: SearchFilters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
+def _query(parameters: SearchFilters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
     sees_library = _sees_library(grant)
-    checked_tags((tag.removeprefix(UNWANTED) for tag in asked.tags), ("query", "tag"))
-    facts = facts_of(asked.facts, asked.tags, sees_library=sees_library)
-    if not sees_library and any(one.kind == "tag" for one in facts.terms):
+    checked_tags((tag.removeprefix(UNWANTED) for tag in parameters.tags), ("query", "tag"))
+    facts = facts_of(parameters.facts, parameters.tags, sees_library=sees_library)
+    if not sees_library and any(term.kind == "tag" for term in facts.terms):
         grant.require_everywhere("media")
-    bounds = {"saved_from_ns": asked.saved_from, "saved_before_ns": asked.saved_before}
+    bounds = {"saved_from_ns": parameters.saved_from, "saved_before_ns": parameters.saved_before}
     facts = narrowed(facts, **{name: to_nanoseconds(at) for name, at in bounds.items() if at})
+    conditions = {item.name: getattr(facts, item.name) for item in fields(facts)}
     return SearchQuery(
-        **{one.name: getattr(facts, one.name) for one in fields(facts)} | {"folder": grant.folder},
+        **{**conditions, "folder": grant.folder},
         prefix=KeyPrefix.of_images(visible),
-        content_type=asked.content_type,
+        content_type=parameters.content_type,
     )

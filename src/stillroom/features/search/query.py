@@ -1,4 +1,4 @@
-"""Query parameters of the image search, and the cursors with which clients get the next page."""
+"""Query parameters of the image search, and cursors, with which clients get the next page."""
 
 import base64
 import re
@@ -24,6 +24,7 @@ from stillroom.store.http.parameters import (
 
 MAX_SEARCH_LIMIT: Final = 1000
 
+_SORTS: Final = ("-saved", "saved", "path", "-path", "size", "-size")
 _POSITION = re.compile(r"(?:([0-9]{1,19})\.)?([0-9]{1,19})", re.ASCII)
 _MAX_POSITION: Final = 2**63 - 1
 _MAX_CURSOR: Final = 1400
@@ -48,12 +49,7 @@ class SearchParameters(SearchFilters):
     sort: Annotated[
         str,
         choice(
-            "-saved",
-            "saved",
-            "path",
-            "-path",
-            "size",
-            "-size",
+            *_SORTS,
             default="-saved",
             description="Sorts by the time of the save, path or size; `-` reverses the order.",
         ),
@@ -72,48 +68,43 @@ class SearchParameters(SearchFilters):
         _ = self.after  # check the cursor
 
     @property
-    def by_path(self) -> bool:
-        """Return whether images are sorted by path, and not by the time of their last save."""
-        return self.sort.endswith("path")
-
-    @property
-    def by_size(self) -> bool:
-        """Return whether images are sorted by size."""
-        return self.sort.endswith("size")
+    def order(self) -> str:
+        """Property by which images are sorted: `saved`, `path` or `size`."""
+        return self.sort.removeprefix("-")
 
     @property
     def after(self) -> Place | None:
-        """Place of the last image on the previous page (see `cursor_behind`), or None."""
-        if not self.cursor:
-            return None
-        return _parse_cursor(self.cursor, by_path=self.by_path, by_size=self.by_size)
+        """Position of the last image on the previous page, or None on the first page.
+
+        It is `SearchQuery.after`, but with the path of the image instead of its storage key.
+        """
+        return _parse_cursor(self.cursor, self.order) if self.cursor else None
 
 
 def cursor_behind(place: Place) -> str:
-    """Return the cursor for the page after an image.
+    """Return the cursor for the page that follows an image.
 
-    `place` is the path of the image, or its position in the order in which images were saved, with
-    its size if they are sorted by size. The client already has this image, so that the cursor
-    reveals nothing.
+    `place` is the position of the image, as in `SearchQuery.after`, but with its path instead of
+    its storage key. The client knows the image already, so the cursor reveals nothing.
     """
     text = ".".join(map(str, place)) if isinstance(place, tuple) else str(place)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _parse_cursor(cursor: str, *, by_path: bool, by_size: bool) -> Place:
+def _parse_cursor(cursor: str, order: str) -> Place:
     try:
         text = base64.b64decode(
             cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
         ).decode()
-        if by_path:
+        if order == "path":
             return ImagePath.parse(text).text
     except (ValueError, InvalidPath):  # binascii.Error and UnicodeDecodeError are ValueErrors
         text = ""
-    found = None if by_path else _POSITION.fullmatch(text)
-    numbers = [int(number) for number in found.groups() if number] if found else []
-    if len(numbers) != 1 + by_size or max(numbers) > _MAX_POSITION:
+    match = _POSITION.fullmatch(text)
+    numbers = [int(number) for number in match.groups() if number] if match else []
+    if len(numbers) != 1 + (order == "size") or max(numbers) > _MAX_POSITION:
         raise InvalidParameter(
             "must be the value of `next` from a page with the same sort order",
             at=("query", "cursor"),
         )
-    return (numbers[0], numbers[1]) if by_size else numbers[0]
+    return (numbers[0], numbers[1]) if order == "size" else numbers[0]

@@ -1,7 +1,7 @@
 """Table `search_images`: the search index, including full text (see `full_text.py`).
 
-A row's id is the image's save time in nanoseconds. Both databases can therefore return the newest
-matching rows without sorting all matching rows.
+The id of a row is the time in nanoseconds at which the image was saved. Both databases can
+therefore return the newest matching rows without sorting all matching rows.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ _random: Final = random.SystemRandom()
 
 
 class SearchRows(Rows):
-    """Database rows of one library's search index."""
+    """Database access to the search index."""
 
     async def write(
         self,
@@ -79,17 +79,21 @@ class SearchRows(Rows):
     ) -> int:
         """Write saved and deleted images in one transaction. Return the number of rows written.
 
-        Skip a change that is older than the existing row, unless `certain` is True, which means
-        that the images were just read. `compared_with` contains rows that were read before the
-        storage. Skip a key if its row has changed since then. `actors` contains the actors of
-        saves, for the hooks.
+        Args:
+            images: Saved images. If a key occurs more than once, the last one counts.
+            removed: Deleted images.
+            certain: True if the images were just read from the storage. Otherwise, a change that is
+                older than the existing row is skipped.
+            compared_with: Rows by key, as they were before the images were read from the storage. A
+                key whose row has changed since then is skipped.
+            actors: Subjects of the tokens that saved the images, for the feed of events.
         """
         rows: dict[StorageKey, Row] = {}
-        for number, one in enumerate({one.image.key: one for one in images}.values(), 1):
-            rows[one.image.key] = self._row_of(one)
+        for number, (key, indexed) in enumerate({one.image.key: one for one in images}.items(), 1):
+            rows[key] = self._row_of(indexed)
             if not number % _SLICE:
                 await asyncio.sleep(0)  # let requests run first
-        gone = {one.key: one for one in removed}
+        gone = {image.key: image for image in removed}
         return await self._engine.rewrite(
             lambda connection: self._write(
                 connection, rows, gone, actors or {}, certain=certain, compared_with=compared_with
@@ -109,7 +113,9 @@ class SearchRows(Rows):
         lock_index(connection)
         known = _read_known(connection, {*rows, *gone})
         if compared_with is not None:
-            same = {key for key in (*rows, *gone) if _is_same(known, compared_with, key)}
+            saves = {key.text: row.save_id for key, row in known.items()}
+            before = {key: row.save_id for key, row in compared_with.items()}
+            same = {key for key in (*rows, *gone) if saves.get(key.text) == before.get(key.text)}
             rows = {key: row for key, row in rows.items() if key in same}
             gone = {key: removed for key, removed in gone.items() if key in same}
         old = {
@@ -167,29 +173,26 @@ class SearchRows(Rows):
 
     def remove(self, connection: sa.Connection, removed: Sequence[Removed]) -> None:
         """Remove the rows of deleted images, as the last step of another transaction."""
-        lock_index(connection)
-        known = _read_known(connection, {one.key for one in removed})
-        old = [one for one in removed if one.key in known and known[one.key].saved_ns <= one.at_ns]
-        count_changes(connection, (), self._remove(connection, {known[one.key].id for one in old}))
-        self._engine.note_stale(connection, {one.key for one in removed})
-        self._report(connection, [], old, {}, found=False)
+        gone = {image.key: image for image in removed}
+        self._write(connection, {}, gone, {}, certain=False, compared_with=None)
 
     async def find(self, key: StorageKey) -> IndexedImage | None:
-        """Return the index entry of the image at `key`, or None."""
-        asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
-        rows = await self._read(asked)
+        """Return the index entry of the image at `key`, or None if the index lacks it."""
+        rows = await self._read(
+            sa.select(search_images).where(search_images.c.storage_key == key.text)
+        )
         return image_of(rows[0]) if rows else None
 
     async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
-        """Return the known AI labels of exactly these image versions, by key."""
+        """Return the AI marks of those image versions that the index contains, by key."""
         etags = {image.key.text: image.etag for image in images}
         columns = search_images.c
-        asked = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(
+        statement = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(
             columns.storage_key.in_(etags), columns.ai_mark.is_not(None)
         )
         return {
             StorageKey(row.storage_key): row.ai_mark
-            for row in await self._read(asked)
+            for row in await self._read(statement)
             if row.etag == etags[row.storage_key]
         }
 
@@ -201,14 +204,14 @@ class SearchRows(Rows):
         next_after: Place | None = None
         if len(rows) > query.limit:
             last = shown[-1]
-            next_after = (last.size, last.id) if query.by_size else last.id
-            next_after = last.storage_key if query.by_path else next_after
+            places = {"path": last.storage_key, "size": (last.size, last.id)}
+            next_after = places.get(query.order, last.id)
         return FoundPage([image_of(row) for row in shown], next_after)
 
     async def page_rows(
         self, connection: AsyncConnection, query: SearchQuery, *columns: sa.ColumnElement[Any]
     ) -> list[sa.Row[Any]]:
-        """Return the rows for one page, and one more row if there is a next page.
+        """Return the index rows for a page, and one more row if there is a next page.
 
         PostgreSQL's word index has neither word positions nor row ages, so a phrase search would
         check every image that contains the words. A phrase is therefore searched in up to three
@@ -222,19 +225,18 @@ class SearchRows(Rows):
            as step 1, scan the rows by age. Otherwise, use the word index.
         """
         query = await self._engine.expand(connection, query)
-        folder = None if query.by_path else folder_facet(query.prefix.text)
-        if query.by_size and await _is_large(connection, query.prefix):
+        folder = None if query.order == "path" else folder_facet(query.prefix.text)
+        if query.order == "size" and await _is_large(connection, query.prefix):
             folder = None  # sort with the index on sizes instead of sorting the whole folder
-        asked = self._build_select(query, columns, folder)
-        is_sorted = query.by_path or query.by_size
-        if self._engine.is_sqlite or is_sorted or not has_phrase(query):
-            return [*(await connection.execute(asked)).all()]
+        statement = self._build_select(query, columns, folder)
+        if self._engine.is_sqlite or query.order != "saved" or not has_phrase(query):
+            return [*(await connection.execute(statement)).all()]
         first, last, end = (await connection.execute(_edges(query))).one()
         if first is None:
             return []
         edge = end if last is None else last
         await allow(connection, by_age=True)
-        found = near = (await connection.execute(_up_to(edge, asked, query))).all()
+        found = near = (await connection.execute(_up_to(edge, statement, query))).all()
         is_common = len(near) ** 2 > query.limit  # found by measurements
         if near and edge != end and len(near) <= query.limit:
             times = min(2 * (query.limit + 1) / len(near), _REACH)
@@ -245,42 +247,38 @@ class SearchRows(Rows):
                 nearer = max if query.descending else min
                 edge = nearer(first + int((last - first) * times), end)
             await allow(connection, by_age=is_common)
-            found = (await connection.execute(_up_to(edge, asked, query))).all()
+            found = (await connection.execute(_up_to(edge, statement, query))).all()
         if edge != end and len(found) <= query.limit:
             await allow(connection, by_age=is_common and len(found) > 2 * len(near))
-            found = (await connection.execute(asked)).all()
+            found = (await connection.execute(statement)).all()
         return [*found]
 
     def _build_select(
         self, query: SearchQuery, columns: Iterable[sa.ColumnElement[Any]], folder: str | None
     ) -> sa.Select[Any]:
-        images = search_images.c
+        images, is_sqlite = search_images.c, self._engine.is_sqlite
         type_ = None if query.content_type is None else facet("type", query.content_type)
         exact = [word for word in (type_, folder) if word is not None]
-        wanted = matching(query, exact, is_sqlite=self._engine.is_sqlite)
-        asked = sa.select(*columns)
+        conditions = matching(query, exact, is_sqlite=is_sqlite)
         place: sa.ColumnElement[int] = images.id
         size: sa.ColumnElement[int] = images.size
         key: sa.ColumnElement[str] = images.storage_key
-        asked = asked.where(*wanted)
-        if (wanted or query.by_size) and self._engine.is_sqlite:
+        if (conditions or query.order == "size") and is_sqlite:
             key = sa.literal_column("+search_images.storage_key", sa.String)
-        if wanted and self._engine.is_sqlite:
+        if conditions and is_sqlite:
             # Search full text first, in id order: `+` keeps SQLite from using other indexes.
             size = sa.literal_column("+search_images.size", sa.BigInteger)
             place = full_text.c.rowid
+        columns_by_order = {"saved": (place,), "path": (images.storage_key,), "size": (size, place)}
+        sorted_by = columns_by_order[query.order]
+        order = sa.tuple_(*sorted_by) if query.order == "size" else sorted_by[0]
         prefix = query.prefix.text
-        asked = asked.where(key >= prefix, key < prefix + BEHIND_ALL)
-        order: sa.ColumnElement[Any] = images.storage_key if query.by_path else place
-        sorted_by = [size, place] if query.by_size else [order]
-        if query.by_size:
-            order = sa.tuple_(size, place)
-        asked = asked.where(*_bounds(query, place, order))
-        asked = asked.order_by(*(c.desc() if query.descending else c.asc() for c in sorted_by))
-        return asked.limit(query.limit + 1)
+        inside = key >= prefix, key < prefix + BEHIND_ALL
+        found = sa.select(*columns).where(*conditions, *inside, *_bounds(query, place, order))
+        found = found.order_by(*(c.desc() if query.descending else c.asc() for c in sorted_by))
+        return found.limit(query.limit + 1)
 
     def _remove(self, connection: sa.Connection, ids: Iterable[int]) -> Sequence[Counted]:
-        """Remove rows, and return what is needed to count them."""
         gone = sorted(ids)
         if not gone:
             return ()
@@ -291,7 +289,6 @@ class SearchRows(Rows):
         return removed
 
     def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> list[Counted]:
-        """Add rows, and return what is needed to count them."""
         if not rows:
             return []
         for add_words in self._engine.hooks.indexing:
@@ -321,11 +318,8 @@ class SearchRows(Rows):
         row = {
             "storage_key": image.key.text,
             "saved_ns": known_ns(image.modified_ns),
-            "size": image.size,
-            "etag": image.etag,
+            **{name: getattr(image, name) for name in ("size", "etag", "sha256", "save_id")},
             "content_type": image.content_type[:_MAX_TYPE],
-            "sha256": image.sha256,
-            "save_id": image.save_id,
             "generation": facts,
             "ai_mark": indexed.metadata.ai_mark,
         }
@@ -335,7 +329,7 @@ class SearchRows(Rows):
 
 
 async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
-    """Restrict the PostgreSQL planner to the id index or the word index for this transaction.
+    """Make PostgreSQL use only the index on ids, or only the index on words, in this transaction.
 
     https://www.postgresql.org/docs/17/runtime-config-query.html
     """
@@ -370,7 +364,7 @@ def _ids(query: SearchQuery) -> sa.Select[Any]:
 
 
 def _edges(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of three row ids: first candidate, `_NEAR`-th candidate, last candidate."""
+    # Selects the ids of the first, the `_NEAR`-th and the last row that the query may return.
     ids, id_ = _ids(query), search_images.c.id
     back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
     return sa.select(
@@ -380,48 +374,39 @@ def _edges(query: SearchQuery) -> sa.Select[Any]:
     )
 
 
-def _up_to(edge: int, asked: sa.Select[Any], query: SearchQuery) -> sa.Select[Any]:
+def _up_to(edge: int, statement: sa.Select[Any], query: SearchQuery) -> sa.Select[Any]:
     id_ = search_images.c.id
-    return asked.where(id_ >= edge if query.descending else id_ <= edge)
+    return statement.where(id_ >= edge if query.descending else id_ <= edge)
 
 
 def _read_known(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, Any]:
     images = search_images.c
-    asked = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id, images.etag)
-    asked = asked.where(images.storage_key.in_([key.text for key in keys]))
-    return {StorageKey(row.storage_key): row for row in connection.execute(asked).all()}
-
-
-def _is_same(
-    known: Mapping[StorageKey, Any], compared_with: Mapping[str, Indexed], key: StorageKey
-) -> bool:
-    rows = known.get(key), compared_with.get(key.text)
-    now, before = (getattr(row, "save_id", None) for row in rows)
-    return bool(now == before)
+    rows = sa.select(images.id, images.storage_key, images.saved_ns, images.save_id, images.etag)
+    rows = rows.where(images.storage_key.in_([key.text for key in keys]))
+    return {StorageKey(row.storage_key): row for row in connection.execute(rows).all()}
 
 
 def _is_other_save(image: Mapping[str, Any], known: sa.Row[Any] | None) -> bool:
     return known is None or (known.save_id, known.etag) != (image["save_id"], image["etag"])
 
 
-def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
-    """Return an unused row id for each save time. The id is the time, increased if necessary."""
-    ids = list(wanted)
+def _free_ids(connection: sa.Connection, times: Sequence[int]) -> list[int]:
+    ids = list(times)
     while True:
-        asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
-        taken = set((connection.execute(asked)).scalars())
+        existing = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
+        taken = set(connection.execute(existing).scalars())
         last = {id_: at for at, id_ in enumerate(ids)}
         clashes = [at for at, id_ in enumerate(ids) if id_ in taken or last[id_] != at]
         if not clashes:
             return ids
         for at in clashes:
-            ids[at] = wanted[at] + _random.randrange(1, SPREAD_NS)
+            ids[at] = times[at] + _random.randrange(1, SPREAD_NS)
 
 
 def _insert(
     connection: sa.Connection, table: sa.TableClause, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Insert rows with SQLite's own driver, because SQLAlchemy takes longer than the insert."""
+    # With the driver of SQLite, because SQLAlchemy takes longer than the insert.
     names, places = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
     connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])

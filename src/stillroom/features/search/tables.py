@@ -75,7 +75,6 @@ search_counts: Final = sa.Table(
 
 @sa.event.listens_for(search_images, "after_create")
 def _create_full_text(_: object, connection: sa.Connection, **_options: object) -> None:
-    """Create the full-text table of SQLite. The `ascii` tokenizer splits texts only at spaces."""
     if connection.dialect.name != "sqlite":
         return
     known = connection.exec_driver_sql("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")
@@ -84,33 +83,27 @@ def _create_full_text(_: object, connection: sa.Connection, **_options: object) 
             "this Python's SQLite has no full-text search (FTS5): use a Python whose SQLite has "
             "it, or PostgreSQL with STILLROOM_DATABASE_URL"
         )
-    connection.exec_driver_sql(
+    connection.exec_driver_sql(  # the `ascii` tokenizer splits texts only at spaces
         "CREATE VIRTUAL TABLE search_words USING fts5"
         "(prompt, path, model, lora, facets, tokenize = 'ascii')"
     )
 
 
 def other_storage(name: str) -> sa.Select[tuple[str]]:
-    """Build a SELECT of a row if the index may contain images of another storage than `name`."""
+    """Build a SELECT that returns a row if the index may contain images of another storage."""
     return sa.select(scans.c.after).where(scans.c.name == STORAGE, scans.c.after != name)
 
 
 def lock_index(connection: sa.Connection) -> None:
-    """Lock the index until the transaction ends. SQLite has one writer at a time in any case."""
+    """Lock the search index until the transaction ends. SQLite allows only one writer anyway."""
     if connection.dialect.name != "sqlite":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
 def image_of(row: sa.Row[Any]) -> IndexedImage:
-    """Convert a row of `search_images` to an index entry."""
-    image = StoredImage(
-        key=StorageKey(row.storage_key),
-        size=row.size,
-        etag=row.etag,
-        modified_ns=row.saved_ns,
-        content_type=row.content_type,
-        sha256=row.sha256,
-        save_id=row.save_id,
-    )
+    """Convert a row of `search_images` to an entry of the search index."""
+    names = ("size", "etag", "content_type", "sha256", "save_id")
+    properties = {name: getattr(row, name) for name in names}
+    image = StoredImage(StorageKey(row.storage_key), modified_ns=row.saved_ns, **properties)
     facts = None if row.generation is None else generation_of(json.loads(row.generation))
     return IndexedImage(image, Found(facts, ai_mark=row.ai_mark))

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -20,9 +20,8 @@ _TERM: Final = re.compile(
 _PHRASE: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 _BOUNDS: Final = ("before", "after", "size")
 _FILTERS: Final = ("name", *FACETS, "tag", "type", *_BOUNDS)
+# Filters that match a whole value. The other filters match words.
 _EXACT: Final = ("tag", "type", *(name for name, facet in FACETS.items() if facet.is_exact))
-"""Names of the filters that match a whole value. The other filters match words."""
-
 _DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
 _LARGEST: Final = 2**63 - 1  # the largest integer that both databases can compare
@@ -32,17 +31,17 @@ Item = TypeVar("Item")
 
 
 def parse_terms(text: str) -> FactsQuery:
-    """Parse the text of a search query. Invalid text raises ValueError with a message for users."""
+    """Parse the text of a search query. If it is invalid, raise ValueError with a user message."""
     query, terms = FactsQuery(), list[Term]()
     for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
-        said = unicodedata.normalize("NFC", quoted_value.replace('""', '"') or value)
+        argument = unicodedata.normalize("NFC", quoted_value.replace('""', '"') or value)
         field = name.lower()
         if field and field not in _FILTERS:
             raise ValueError(
                 f'There is no filter "{field}:". The filters are {", ".join(_FILTERS)}. '
-                f'To search for these words, put them in quotes: "{field}:{said}".'
+                f'To search for these words, put them in quotes: "{field}:{argument}".'
             )
-        if field and not said.strip():
+        if field and not argument.strip():
             raise ValueError(f'The filter "{field}:" needs a value.')
         if field in _BOUNDS:
             if minus:
@@ -50,17 +49,17 @@ def parse_terms(text: str) -> FactsQuery:
                     f'The filter "{field}:" cannot be excluded: put the minus sign only before '
                     "words and other filters."
                 )
-            query = narrowed(query, **_PARSERS[field](said))
+            query = narrowed(query, **_parse_bound(field, argument))
             continue
         is_open = not (quoted_value or quoted)
-        terms += _terms(minus, field, said if field else quoted or plain, is_open=is_open)
+        terms += _terms(minus, field, argument if field else quoted or plain, is_open=is_open)
     if text.strip() and not terms and query == FactsQuery():
         raise ValueError("must contain a letter or a digit")
     return replace(query, terms=_limited(terms))
 
 
 def terms_of(name: str, text: str) -> tuple[Term, ...]:
-    """Parse the non-empty value of a filter on one facet, such as `model`."""
+    """Parse the value of a query parameter such as `model`, which must not be empty."""
     has_phrases = FACETS[name].matches == "words"
     parts = _PHRASE.findall(text) if has_phrases else [("", "", text)]
     terms = list[Term]()
@@ -72,10 +71,6 @@ def terms_of(name: str, text: str) -> tuple[Term, ...]:
 
 
 def _terms(minus: str, kind: str, text: str, *, is_open: bool) -> list[Term]:
-    """Return a list with one term for a filter's value or plain text; [] if it has no words.
-
-    If `is_open` is True, the last word also matches longer words that begin with it.
-    """
     is_excluded = bool(minus)
     if kind in _EXACT:
         try:
@@ -94,43 +89,38 @@ def _limited(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def narrowed(query: FactsQuery, **limits: int | None) -> FactsQuery:
+def narrowed(query: FactsQuery, **limits: int) -> FactsQuery:
     """Return the query with additional limits on the save time and the file size.
 
-    The keyword arguments are fields of `FactsQuery`, such as `size_from`. A limit that is None, or
-    wider than the query's own limit, changes nothing.
+    The keyword arguments are fields of `FactsQuery`, such as `size_from`. A limit that is wider
+    than the same limit of the query changes nothing.
     """
     for name, limit in limits.items():
         known = getattr(query, name)
-        if limit is not None:
-            nearer = max if name in ("saved_from_ns", "size_from") else min
-            narrower: dict[str, Any] = {name: limit if known is None else nearer(known, limit)}
-            query = replace(query, **narrower)
+        nearer = max if name in ("saved_from_ns", "size_from") else min
+        narrower: dict[str, Any] = {name: limit if known is None else nearer(known, limit)}
+        query = replace(query, **narrower)
     return query
 
 
-def _time_ns(name: str, text: str) -> int:
+def _parse_bound(name: str, text: str) -> dict[str, int]:
+    if name == "size":
+        return _parse_size(text)
     try:
         at = datetime.fromisoformat((text + "-01-01")[:10] if _DAY.fullmatch(text) else text)
-        return to_nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
+        time_ns = to_nanoseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise ValueError(
             f'The filter "{name}:" must be a day or month, such as 2026-11-24 or 2026-11.'
         ) from None
+    return {"saved_from_ns" if name == "after" else "saved_before_ns": time_ns}
 
 
-def _size(text: str) -> dict[str, int]:
-    found = _SIZE.fullmatch(text)
-    if found is None:
+def _parse_size(text: str) -> dict[str, int]:
+    match = _SIZE.fullmatch(text)
+    if match is None:
         raise ValueError('The filter "size:" must be a limit, such as size:>2MB or size:<500KB.')
-    sign, whole, tenth, unit = found.groups()
+    sign, whole, tenth, unit = match.groups()
     size = (int(whole) * 10 + int(tenth or 0)) * _UNITS[unit.lower()] // 10
     name = "size_below" if sign[0] == "<" else "size_from"
     return {name: min(size + (sign in ("<=", ">")), _LARGEST)}
-
-
-_PARSERS: Final[dict[str, Callable[[str], dict[str, int]]]] = {
-    "before": lambda text: {"saved_before_ns": _time_ns("before", text)},
-    "after": lambda text: {"saved_from_ns": _time_ns("after", text)},
-    "size": _size,
-}

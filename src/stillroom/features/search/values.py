@@ -1,4 +1,4 @@
-"""Data classes for the search index: entries, queries and results."""
+"""Data classes of the search index: entries, queries and results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from stillroom.store.values import StoredImage
 from stillroom.wire.generation import Generation
 
 # Names of background scans:
-COUNTS_SCAN: Final = "counts"  # counts the images that `search_counts` does not contain
+COUNTS_SCAN: Final = "counts"  # counts rows that are not counted yet
 INDEX_SCAN: Final = "index"  # finds images that are missing in the search index
 REBUILD_SCAN: Final = "rebuild"  # reads every image again, because an operator rebuilds the index
 NEVER_NS: Final = 2**63  # later than every save
@@ -21,14 +21,14 @@ NEVER_NS: Final = 2**63  # later than every save
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Search-index entry of one image. Long texts in `metadata` are cut (`kept_of`)."""
+    """Entry of the search index for an image. Long texts in `metadata` are cut (`kept_of`)."""
 
     image: StoredImage
     metadata: Found
 
     @classmethod
     def of(cls, image: StoredImage, found: Found) -> "IndexedImage":
-        """Create an entry from complete metadata."""
+        """Create an entry from the complete metadata of a file."""
         return cls(image, dataclasses.replace(found, generation=kept_of(found.generation)))
 
 
@@ -46,7 +46,7 @@ def kept_of(generation: Generation | None) -> Generation | None:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Deletion of an image at `at_ns` (nanoseconds). An image saved later is not affected."""
+    """Deletion of an image, at the time `at_ns` in nanoseconds. A later save is not affected."""
 
     key: StorageKey
     at_ns: int
@@ -55,13 +55,13 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Version of an image in the search index."""
+    """Version of an image that the search index contains."""
 
     save_id: str
     etag: str
 
     def is_of(self, image: StoredImage) -> bool:
-        """Return whether the index contains this version of the image."""
+        """Return whether this is the version of a stored image."""
         return (self.save_id, self.etag) == (image.save_id, image.etag)
 
 
@@ -76,8 +76,8 @@ class Term(NamedTuple):
     Attributes:
         kind: Name of the filter. Empty for plain words, which match the prompt, path and model
             name, and also captions, alt texts and tags in the media library.
-        words: Consecutive words, or the whole value of an exact filter. An image then matches if
-            it has any of several values.
+        words: Consecutive words. A filter on exact values has values here, and an image matches if
+            it has any of these values.
         is_prefix: True if the last word also matches longer words that begin with it.
         is_excluded: True if images that match the condition are excluded.
     """
@@ -93,8 +93,8 @@ class FactsQuery:
     """Conditions that images must meet. All terms must match. A limit that is None is ignored.
 
     Times are nanoseconds since the epoch. The bounds `…_from` are inclusive, the others exclusive.
-    If `sees_library` is True, words also match captions, alt texts and tags. `folder` limits the
-    images whose hashes and paths the query may use, because the token is limited to this folder.
+    If `sees_library` is True, words also match captions, alt texts and tags. If the token is
+    limited to a folder, `folder` is this folder, and a search by origin uses only images in it.
     """
 
     terms: tuple[Term, ...] = ()
@@ -111,16 +111,15 @@ NO_FACTS: Final = FactsQuery()  # matches every image
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery(FactsQuery):
-    """Query for one page of a search, sorted by path, by size or by the time of the save.
+    """Query for a page of search results.
 
-    `after` is the last position on the previous page: a key if sorted by path, else a row id. If
-    sorted by size, it is a size and a row id.
+    The results are sorted by `order`: `saved` (time of the save), `path` or `size`. `after` is the
+    position of the last image on the previous page: its row id, storage key, or size and row id.
     """
 
     prefix: KeyPrefix
     content_type: str | None = None
-    by_path: bool = False
-    by_size: bool = False
+    order: str = "saved"
     descending: bool = True
     after: Place | None = None
     limit: int = 100
@@ -128,7 +127,7 @@ class SearchQuery(FactsQuery):
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """Page of search results. `next_after` is the next page's `after`; None on the last page."""
+    """Page of search results. `next_after` is `after` of the next page; None on the last page."""
 
     images: Sequence[IndexedImage]
     next_after: Place | None = None

@@ -1,7 +1,7 @@
-"""Tokenizer for the search index, shared by SQLite and PostgreSQL.
+"""Tokenizer for the search index, for both SQLite and PostgreSQL.
 
-Both databases receive only words that consist of letters and digits, because their own parsers
-differ, and clients must not be able to use their query languages.
+The databases receive only words that consist of letters and digits, because their own parsers
+differ, and clients must not be able to use the query languages of the databases.
 """
 
 import functools
@@ -17,7 +17,8 @@ _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
 _MAX_NAME: Final = 32  # words in the name of a model or LoRA
-_REMEMBERED: Final = 256  # because the same folders, tools, models and types recur
+_REMEMBERED: Final = 512  # because the same folders, tools, models and types recur
+_CASED: Final = ("derived_from", "folder")  # names of fields whose values are paths
 
 # Scripts without spaces: each character is one word, and a search term is a phrase.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -30,26 +31,29 @@ def words_of(text: str) -> list[str]:
     """Split a text into lower-case words without accents."""
     text = text[:MAX_TEXT]
     if text.isascii():
-        found = _ASCII_WORD.findall(text.lower())
+        words = _ASCII_WORD.findall(text.lower())
     else:
         spread = unicodedata.normalize("NFKD", text.casefold())[: 2 * MAX_TEXT]
         plain = "".join(one for one in spread if not unicodedata.combining(one))
-        found = _WORD.findall(plain.casefold())
-    return [word[:_MAX_WORD] for word in found[:_MAX_WORDS]]
+        words = _WORD.findall(plain.casefold())
+    return [word[:_MAX_WORD] for word in words[:_MAX_WORDS]]
 
 
 @functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
-    """Encode a field's whole value as one index word, for exact matches. Only paths have case."""
-    text = value if name == "derived_from" else value.casefold()
+    """Encode the whole value of a field as one index word, for exact matches.
+
+    Case is ignored, except in paths.
+    """
+    text = value if name in _CASED else value.casefold()
     digest = hashlib.blake2b(f"{name}={text}".encode(), digest_size=10)
     return digest.hexdigest()
 
 
 def starts_of(names: Iterable[str]) -> list[str]:
-    """Return each name's suffixes that begin at a word, without punctuation.
+    """Return the index words for names, so that a prefix search can begin at any word of a name.
 
-    For `sd_xl_base`: `sdxlbase`, `xlbase` and `base`. So a prefix search can begin at any word.
+    For `sd_xl_base`, these are `sdxlbase`, `xlbase` and `base`.
     """
     found = itertools.chain.from_iterable(_starts_of(name) for name in names)
     return list(itertools.islice(found, _MAX_WORDS))
@@ -67,20 +71,15 @@ def joined(words: Iterable[str]) -> str:
 
 
 def folder_facets(key: str) -> Iterator[str]:
-    """Yield an index word for each folder in a key, outermost first."""
+    """Yield the index words for the folders that contain a storage key, outermost first."""
     end = key.find("/")
     for _ in range(_MAX_FOLDERS):
         if end < 0:
             return
-        yield _folder_facet(key[: end + 1])
+        yield facet("folder", key[: end + 1])
         end = key.find("/", end + 1)
 
 
 def folder_facet(prefix: str) -> str | None:
-    """Return the index word for a key prefix's innermost folder; None if there is no folder."""
+    """Return the index word for the innermost folder of a key prefix, or None without a folder."""
     return [None, *folder_facets(prefix)][-1]
-
-
-@functools.lru_cache(_REMEMBERED)
-def _folder_facet(folder: str) -> str:
-    return hashlib.blake2b(f"folder={folder}".encode(), digest_size=10).hexdigest()

@@ -1,4 +1,4 @@
-"""Changes that transactions of the library report: resources and failed deletions."""
+"""Changes that transactions of the library report for the feed of events."""
 
 import uuid
 from typing import Final
@@ -14,7 +14,7 @@ GONE: Final = "media.deleted"
 
 
 def change_of(type_: str, resource: MediaResource) -> Change:
-    """Return a change of a resource, by the current actor."""
+    """Describe a change of a resource by the user of the current request."""
     return Change(
         type_,
         _path_of(resource.source_key),
@@ -25,7 +25,7 @@ def change_of(type_: str, resource: MediaResource) -> Change:
 
 
 def change_of_copy(mark: DueMark) -> Change | None:
-    """Return the change for the deleted copy of a resource; None for other images."""
+    """Describe the deletion of a resource's file. Return None if no resource had this file."""
     if mark.reason != DELETED or (resource_id := _resource_of(mark.storage_key)) is None:
         return None
     data = {"storage_key": mark.storage_key.text}
@@ -33,7 +33,7 @@ def change_of_copy(mark: DueMark) -> Change | None:
 
 
 def change_of_failure(mark: DueMark, error: str) -> Change:
-    """Return the change for a deletion that has failed for good."""
+    """Describe a deletion that has failed permanently."""
     key = mark.storage_key
     return Change(
         "deletion.failed",
@@ -48,7 +48,6 @@ def _path_of(key: StorageKey | None) -> str | None:
 
 
 def _resource_of(key: StorageKey) -> uuid.UUID | None:
-    """Return the id in the key of a resource's copy, or None."""
     try:
         return uuid.UUID(key.text.split("/")[1]) if key.is_media else None
     except ValueError:

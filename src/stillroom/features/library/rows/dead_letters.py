@@ -17,16 +17,16 @@ from stillroom.features.library.rows.tables import dead_letters
 
 
 class DeadLetterRows(Rows):
-    """Database rows of one library's dead letters."""
+    """Database access to dead letters: jobs that have failed permanently."""
 
     @property
     def _retries(self) -> Mapping[str, Callable[[AsyncConnection, DeadLetter], Awaitable[None]]]:
-        """Functions that make the job of a dead letter due now, by the kind of the letter."""
+        # Functions that make the job of a dead letter due now, by the kind of the letter.
         return {DELETION: restore_mark, **self._engine.hooks.retries}
 
     @property
     def _is_known(self) -> sa.ColumnElement[bool]:
-        """SQL condition for kinds that this version knows. Newer versions may have added others."""
+        # Newer versions of Stillroom may have added other kinds.
         return dead_letters.c.kind.in_([*self._retries])
 
     async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
@@ -45,7 +45,7 @@ class DeadLetterRows(Rows):
         return dead_letter
 
     async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Delete a dead letter, but not the image. Raise `DeadLetterNotFound` if there is none."""
+        """Delete a dead letter without retrying its job, or raise `DeadLetterNotFound`."""
         async with self._engine.writing() as connection:
             return await self._remove(connection, dead_letter_id)
 

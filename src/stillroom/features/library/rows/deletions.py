@@ -24,7 +24,6 @@ from stillroom.features.library.resource import (
     ORPHAN,
     RELOCATED,
     TRASH,
-    ClaimedMarks,
     DueMark,
     MarkClaimed,
     MediaResource,
@@ -52,23 +51,24 @@ from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
 _COLUMNS: Final = [deletions.c[field.name] for field in fields(DueMark) if field.name != "copy"]
-
+_INGESTED_IN_PLACE: Final = sa.select(intents.c.source_key).where(intents.c.resource_id == IN_PLACE)
 _BEFORE_ALL: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class DeletionRows(Rows):
-    """Database rows of one library's pending deletions."""
+    """Database access to pending deletions."""
 
     async def claim(
         self, claim: uuid.UUID, *, limit: int, lease: timedelta, leaving: Collection[str] = ()
-    ) -> ClaimedMarks:
+    ) -> tuple[Sequence[DueMark], Sequence[DueMark]]:
         """Claim due deletions, which can then no longer be cancelled. `claim` is the claim's id.
 
-        Deletions whose reason is in `leaving` are not claimed.
+        Deletions are not claimed if their reason is in `leaving`, or if the image is being ingested
+        without a copy (see `require_unclaimed`). Return the claimed deletions, and the deletions
+        that were cancelled instead, because a resource uses the files.
 
         The same transaction deletes the rows of deleted resources. Until then, an ingest of
-        identical bytes restores the deleted resource. Later ingests create a new resource. Images
-        that an ingest is recording in place are skipped; see `require_unclaimed`.
+        identical bytes restores the deleted resource. Later ingests create a new resource.
         """
         async with self._engine.writing() as connection:
             marks = await _lock_due(connection, limit=limit, leaving=leaving)
@@ -95,16 +95,14 @@ class DeletionRows(Rows):
                     .where(deletions.c.id.in_([mark.id for mark in claimed]))
                     .values(**leases.claimed(claim, lease), attempts=deletions.c.attempts + 1)
                 )
-        return ClaimedMarks(
-            [
-                replace(mark, attempts=mark.attempts + 1, copy=copies.get(mark.content_hash))
-                for mark in claimed
-            ],
-            skipped,
-        )
+        marks = [
+            replace(mark, attempts=mark.attempts + 1, copy=copies.get(mark.content_hash))
+            for mark in claimed
+        ]
+        return marks, skipped
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
-        """Record the outcomes of claimed deletions, unless another sweeper has claimed them."""
+        """Store the outcomes of claimed deletions. Skip deletions that were claimed again."""
         ours = leases.is_ours(deletions, claim)
         changes = []
         async with self._engine.writing() as connection:
@@ -160,8 +158,8 @@ class DeletionRows(Rows):
     async def require_unclaimed(self, key: StorageKey) -> None:
         """Raise `MarkClaimed` if a sweeper may be deleting the image at `key`.
 
-        The method waits for concurrent claims. Later claims skip the image if the caller has
-        committed an ingest intent for it.
+        The method waits for transactions that are claiming the deletion. Later claims skip the
+        image, because the caller has committed an ingest intent for it.
         """
         async with self._engine.writing() as connection:
             marks = await connection.execute(
@@ -175,7 +173,7 @@ class DeletionRows(Rows):
     async def hasten(self, resource_id: uuid.UUID) -> Sequence[DueMark]:
         """Make the pending deletions of a deleted resource and its sources the first ones due.
 
-        So are deletions of files in the trash with the same bytes, if their hash is known.
+        Return these deletions, including deletions of files in the trash with the same hash.
         """
         key, gone = deletions.c.storage_key, resources.c.deleted_at.is_not(None)
         # If the file was recorded in place, its deletion has the id of the resource.
@@ -228,9 +226,9 @@ class DeletionRows(Rows):
         return [mark for mark in marks if (mark.storage_key, mark.save_id) in saves]
 
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> datetime:
-        """Insert a pending deletion of this version of an image.
+        """Schedule the deletion of this version of an image. Return the due time.
 
-        Return its due time, which is an earlier one if a deletion was pending already.
+        If a deletion with an earlier due time was already pending, that time is kept and returned.
         """
         this = deletions.c.storage_key == image.key, deletions.c.save_id == image.save_id
         async with self._engine.writing() as connection:
@@ -240,7 +238,7 @@ class DeletionRows(Rows):
             return found.scalar() or due_at
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Schedule immediate deletion of the images to which no row refers. Return their keys."""
+        """Schedule the immediate deletion of images to which no row refers. Return their keys."""
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -251,10 +249,9 @@ class DeletionRows(Rows):
 async def _lock_due(
     connection: AsyncConnection, *, limit: int, leaving: Collection[str]
 ) -> Sequence[DueMark]:
-    """Lock due deletions, except those of images that an ingest is recording in place."""
     due = (
         sa.select(*_COLUMNS)
-        .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
+        .where(_is_due(), deletions.c.storage_key.not_in(_INGESTED_IN_PLACE))
         .order_by(deletions.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -267,12 +264,13 @@ async def _lock_due(
     return [mark for mark in marks if mark.storage_key not in ingested]
 
 
-async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
-    """Delete the rows of deleted resources.
+async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
+    return set((await connection.execute(_INGESTED_IN_PLACE)).scalars())
 
-    Pending and failed deletions of these resources' source images get the reason `DELETED`. The
-    sources are then deleted even if the library has no copy of them.
-    """
+
+async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
+    # With the reason `DELETED`, the sources of the resources are deleted without a copy in the
+    # library.
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     found = await connection.execute(sa.select(resources.c.content_hash).where(*gone))
     hashes = found.scalars().all()
@@ -296,14 +294,6 @@ def _sources(queue: sa.FromClause, hashes: Sequence[object]) -> sa.Select[Any]:
     relocated = queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes)
     # Do not wait for a locked row while holding locks; the sweeper checks skipped rows.
     return sa.select(queue).where(*relocated).with_for_update(skip_locked=True)
-
-
-def _ingested_in_place() -> sa.Select[Any]:
-    return sa.select(intents.c.source_key).where(intents.c.resource_id == IN_PLACE)
-
-
-async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
-    return set((await connection.execute(_ingested_in_place())).scalars())
 
 
 def _is_due() -> sa.ColumnElement[bool]:

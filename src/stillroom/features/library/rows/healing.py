@@ -20,14 +20,14 @@ from stillroom.generation.ai_mark import TYPES
 
 
 class HealingRows(Rows):
-    """Database rows of one library's healing jobs, which compute missing metadata."""
+    """Database access to healing jobs, which compute missing metadata of resources."""
 
     async def ask(
         self, ids: Collection[uuid.UUID] | None, *, after: uuid.UUID | None = None, limit: int
     ) -> list[uuid.UUID]:
-        """Queue jobs for a page of resources with missing metadata. Return the sorted resource ids.
+        """Queue jobs for the next `limit` resources that lack metadata. Return their sorted ids.
 
-        If `ids` is set, only these resources are queued. `after` is the previous page's last id.
+        `ids` limits the resources. `after` is the last id of the previous call.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),
@@ -56,7 +56,7 @@ class HealingRows(Rows):
             return sorted(result.scalars())
 
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[HealingJob]:
-        """Claim jobs that are due. Delete jobs whose resource no longer exists."""
+        """Claim jobs that are due, and delete jobs whose resource no longer exists."""
         moment = now()
         due = healing.c.due_at <= moment
         statement = (
@@ -92,9 +92,9 @@ class HealingRows(Rows):
         ]
 
     async def end(self, job: HealingJob, *, put_off: tuple[int, datetime] | None) -> None:
-        """Delete a claimed job, unless it was claimed or queued again after this claim.
+        """Delete a claimed job, or postpone it: `put_off` has the number of attempts and due time.
 
-        If `put_off` is set, keep the job, and store its new number of attempts and due time.
+        Nothing is changed if the job was claimed or queued again after this claim.
         """
         ours = healing.c.resource_id == job.resource.id, healing.c.due_at == job.until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)

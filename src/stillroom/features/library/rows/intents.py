@@ -1,8 +1,8 @@
 """Table `media_intents`: announcements of ingests in progress.
 
-After a crash, the intents identify the copied files to delete. If an ingest records an image in
-place, without copying the file, the intent prevents sweepers from deleting the image.
-`statements.py` documents the lock order.
+After a crash, the intents identify the copied files to delete. If an ingest records an image
+without copying it, the intent prevents sweepers from deleting the image. `statements.py` documents
+the lock order.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from stillroom.paths import StorageKey
 
 
 class IntentRows(Rows):
-    """Database rows of one library's ingest intents."""
+    """Database access to ingest intents: rows that announce ingests."""
 
     async def write(self, intent: Intent, *, lease: timedelta) -> bool:
-        """Write an intent before the image is copied, or renew the intent's lease.
+        """Write an intent before the image is copied, or renew the lease of the intent.
 
-        After the lease, the sweeper deletes the intent and the copy, because the ingest seems to
-        have crashed. Return False if the sweeper is already deleting the copy.
+        After the lease, a sweeper deletes the intent and the copy, because the ingest seems to have
+        crashed. Return False if a sweeper is already deleting the copy.
         """
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(
@@ -46,21 +46,21 @@ class IntentRows(Rows):
             return (await connection.execute(upsert)).one_or_none() is not None
 
     async def release(self, media_key: StorageKey) -> None:
-        """End an intent's lease now, so that the sweeper deletes the copy."""
+        """End the lease of an intent now, so that a sweeper deletes the copy."""
         statement = sa.update(intents).where(_is_held(media_key)).values(lease_until=now())
         await self._execute(statement)
 
     async def remove(self, media_key: StorageKey) -> None:
-        """Delete an intent. Call this only if it is certain that the copy was not written."""
+        """Delete an intent. Call this only if the image has certainly not been copied."""
         await self._execute(sa.delete(intents).where(_is_held(media_key)))
 
     async def claim(
         self, until: datetime, *, limit: int
     ) -> tuple[Sequence[StorageKey], Sequence[StorageKey]]:
-        """Claim intents whose lease has expired. The ingests can then no longer use the copies.
+        """Claim intents whose lease has expired. Their ingests can then no longer use the copies.
 
-        Return the keys of unused copies, and those of copies that a resource uses. The intents of
-        the latter are deleted.
+        Return the keys of copies that no resource uses, and the keys of copies in use.
+        The intents of copies in use are deleted.
         """
         expired = (
             sa.select(intents.c.media_key)
@@ -86,16 +86,16 @@ class IntentRows(Rows):
         return claimed, [key for key in keys if key in in_use]
 
     async def end(self, keys: Sequence[StorageKey], *, until: datetime) -> None:
-        """Delete the rows of interrupted ingests, after their copies of images were deleted.
+        """Delete claimed intents, after the copies with these keys were deleted.
 
-        Rows that another sweeper has claimed are kept.
+        `until` identifies the claim. Intents that another sweeper has claimed are kept.
         """
         ours = intents.c.media_key.in_(keys), intents.c.sweeping, intents.c.lease_until == until
         await self._execute(sa.delete(intents).where(*ours))
 
 
 async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Delete the intent of an inserted resource. Raise `IntentLost` if a sweeper has claimed it."""
+    """Delete the intent of a completed ingest. Raise `IntentLost` if a sweeper has claimed it."""
     result = await connection.execute(sa.delete(intents).where(_is_held(media_key)))
     if result.rowcount == 0:
         raise IntentLost
@@ -109,5 +109,4 @@ async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> 
 
 
 def _is_held(media_key: StorageKey) -> sa.ColumnElement[bool]:
-    """Build the SQL condition that no sweeper has claimed an intent."""
     return sa.and_(intents.c.media_key == media_key, ~intents.c.sweeping)

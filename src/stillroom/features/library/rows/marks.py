@@ -1,4 +1,4 @@
-"""Functions that other modules call in a transaction to write or cancel pending deletions.
+"""Functions that write or cancel pending deletions in the transactions of other modules.
 
 The table is `media_deletions`. `statements.py` documents the lock order.
 """
@@ -29,10 +29,10 @@ from stillroom.store.values import StoredImage
 async def write_mark(
     connection: AsyncConnection, mark: Mark | None, *, erases: bool = False
 ) -> None:
-    """Insert `mark` as a pending deletion. With `erases`, it has the id of the resource.
+    """Insert a pending deletion. With `erases`, its row has the id of the resource.
 
-    If the image version already has a pending deletion, the due time of that deletion is kept. If
-    `mark.reason` is `RELOCATED`, the reason and hash of that deletion are replaced.
+    If this version of the image already has a pending deletion, the due time of that deletion is
+    kept. If `mark.reason` is `RELOCATED`, the reason and hash of that deletion are replaced.
     """
     if mark is None:
         return
@@ -57,8 +57,8 @@ async def mark_saves(
 ) -> set[StorageKey]:
     """Insert pending deletions. If an image already has one, the earlier due time is used.
 
-    Existing deletions are not changed if their reason is `RELOCATED` (ingested source), or if a
-    sweeper has attempted or claimed them. Return the keys of images with a new or changed deletion.
+    A deletion is not changed if its reason is `RELOCATED` (the source of an ingest), or if a
+    sweeper has attempted or claimed it. Return the keys of images with a new or changed deletion.
     """
     if not images:
         return set()
@@ -98,7 +98,7 @@ async def mark_saves(
 
 
 async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> None:
-    """Insert a dead letter for a pending deletion that has failed for good."""
+    """Insert a dead letter for a deletion that has failed permanently."""
     payload = {
         "storage_key": mark.storage_key.text,
         "save_id": mark.save_id,
@@ -120,7 +120,10 @@ async def bury_mark(connection: AsyncConnection, mark: DueMark, error: str) -> N
 
 
 async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
-    """Insert a pending deletion (due now) for a dead letter, if the image version has none."""
+    """Replace the dead letter of a deletion with a pending deletion that is due now.
+
+    Nothing is inserted if this version of the image already has a pending deletion.
+    """
     payload, sha256 = dead_letter.payload, dead_letter.payload["content_hash"]
     source = payload.get("source_key")  # older versions did not store it
     insert = insert_into(connection, deletions).values(
@@ -138,7 +141,7 @@ async def restore_mark(connection: AsyncConnection, dead_letter: DeadLetter) -> 
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
-    """Cancel the pending deletions of an image. Raise `MarkClaimed` if a sweeper deletes it."""
+    """Cancel the pending deletions of an image. Raise `MarkClaimed` if one has been claimed."""
     if key.is_media:
         return  # a pending deletion of a media key always belongs to its own resource
     await connection.execute(

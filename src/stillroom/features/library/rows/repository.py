@@ -1,6 +1,7 @@
-"""Repository for one media library: one object per table, and queries on several tables."""
+"""Database access to the media library: an object for each table, and joint queries."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,7 +20,7 @@ from stillroom.paths import StorageKey
 
 
 class MediaRepository(Rows):
-    """Database rows of one library: one attribute for each table."""
+    """Database access to the media library, with an attribute for each table."""
 
     def __init__(self, engine: RowsEngine) -> None:
         super().__init__(engine)
@@ -31,7 +32,7 @@ class MediaRepository(Rows):
         self.dead_letters = DeadLetterRows(engine)
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
-        """Return the members of `keys` to which no database row refers."""
+        """Return those keys to which no row of the media library refers."""
         async with self._engine.reading() as connection:
             known = await known_keys(connection, keys)
         return [key for key in keys if key not in known]
@@ -40,23 +41,19 @@ class MediaRepository(Rows):
         """Return the numbers of pending deletions, dead letters, intents and healing jobs."""
         moment = now()
         due = deletions.c.due_at <= moment
-        statement = sa.select(
-            _count(deletions).scalar_subquery().label("marks"),
-            _count(deletions).where(deletions.c.reason == TRASH).scalar_subquery().label("trash"),
-            _count(deletions).where(due).scalar_subquery().label("due"),
-            sa.select(sa.func.min(deletions.c.due_at, type_=deletions.c.due_at.type))
-            .where(due)
-            .scalar_subquery()
-            .label("oldest_due_at"),
-            _count(intents).scalar_subquery().label("intents"),
-            _count(dead_letters).scalar_subquery().label("dead_letters"),
-            _count(healing).scalar_subquery().label("healing"),
-        )
-        (row,) = await self._read(statement)
+        number = sa.select(sa.func.count())
+        oldest = sa.select(sa.func.min(deletions.c.due_at, type_=deletions.c.due_at.type))
+        queries: dict[str, sa.Select[Any]] = {
+            "marks": number.select_from(deletions),
+            "trash": number.where(deletions.c.reason == TRASH),
+            "due": number.where(due),
+            "oldest_due_at": oldest.where(due),
+            "intents": number.select_from(intents),
+            "dead_letters": number.select_from(dead_letters),
+            "healing": number.select_from(healing),
+        }
+        columns = (query.scalar_subquery().label(name) for name, query in queries.items())
+        (row,) = await self._read(sa.select(*columns))
         counts = row._asdict()
         oldest_due_at = counts.pop("oldest_due_at") or moment
         return QueueMetrics(**counts, oldest_due=moment - oldest_due_at)
-
-
-def _count(table: sa.Table) -> sa.Select[int]:
-    return sa.select(sa.func.count()).select_from(table)

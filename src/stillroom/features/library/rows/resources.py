@@ -1,4 +1,7 @@
-"""Table `media_resources`: images and videos. `statements.py` documents the lock order."""
+"""Table `media_resources`: images and videos of the media library.
+
+`statements.py` documents the lock order.
+"""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -44,7 +47,7 @@ from stillroom.store.values import StoredImage
 
 
 class ResourceRows(Rows):
-    """Database rows of one library's resources."""
+    """Database access to the resources of the media library."""
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
         """Return a resource. Raise `ResourceNotFound` if it does not exist or was deleted."""
@@ -77,8 +80,8 @@ class ResourceRows(Rows):
             statement = statement.where(identity < query.after)
         statement = statement.where(*_conditions(query, is_sqlite=self._engine.is_sqlite))
         async with self._engine.reading() as connection:
-            asked = await self._engine.expand(connection, query.facts)
-            facts = [*matching(asked, is_sqlite=self._engine.is_sqlite), *bounds_of(asked)]
+            terms = await self._engine.expand(connection, query.facts)
+            facts = [*matching(terms, is_sqlite=self._engine.is_sqlite), *bounds_of(terms)]
             if facts:
                 is_indexed = is_indexed_in(search_images)
                 statement = statement.join(search_images, is_indexed).where(*facts)
@@ -86,7 +89,7 @@ class ResourceRows(Rows):
         return ResourcePage(found[: query.limit], more=len(found) > query.limit)
 
     async def in_order(self, *, limit: int) -> AsyncIterator[Sequence[MediaResource]]:
-        """Yield all resources in pages, sorted by id, including deleted resources."""
+        """Yield pages of all resources, sorted by id, including deleted resources."""
         async for rows in self._pages(select_resources(), resources.c.id, limit=limit):
             yield [resource_of(row) for row in rows]
 
@@ -96,17 +99,17 @@ class ResourceRows(Rows):
         return int(row[0])
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of images that belong to a resource and were not copied."""
+        """Return the keys of those images that are themselves the files of resources."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
     async def add(
         self, resource: MediaResource, *, intent: StorageKey, source: Mark | None = None
     ) -> bool:
-        """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
+        """Insert a resource, delete its ingest intent, and schedule the deletion of the source.
 
-        Return False, without any change, if another resource has the same bytes. `source` is the
-        pending deletion of the source image, or None if the image was recorded in place.
+        `source` is the pending deletion of the source image, or None if the library has no copy of
+        the image. Return False, without any change, if another resource has the same bytes.
 
         Raises:
             IntentLost: a sweeper has claimed the intent. Nothing is changed.
@@ -203,17 +206,16 @@ class ResourceRows(Rows):
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set fields of a resource, after calling `check` with the resource.
+        """Change fields of a resource; see `MediaResourceService.change`.
 
-        With `only_unset`, only fields that are null are set. The UPDATE statement checks this, so
-        that concurrent changes never overwrite each other. If `check` raises an error, or if there
-        is no such resource (`ResourceNotFound`), nothing is changed.
+        With `only_unset`, the UPDATE statement checks that a field is null, so that concurrent
+        changes never overwrite each other.
         """
-        values = change.values
+        values = change
         if only_unset:
             values = {
                 name: sa.func.coalesce(resources.c[name], sa.literal(value, resources.c[name].type))
-                for name, value in values.items()
+                for name, value in change.items()
                 if value is not None
             }
         if not values and check is None:
@@ -246,9 +248,9 @@ class ResourceRows(Rows):
     ) -> MediaResource:
         """Delete a resource, and schedule the deletion of its copy below `media/`, if it has one.
 
-        With `erases`, also schedule the deletion of a file that was recorded in place.
-        Calls `check` as `change` does. Raises `ResourceNotFound`, `ResourceProtected` or the error
-        of `check`. After an error, nothing is changed.
+        With `erases`, also schedule the deletion of a file that was not copied. `check` is called
+        with the resource before the deletion. Raises `ResourceNotFound`, `ResourceProtected` or the
+        error of `check`. After an error, nothing is changed.
         """
         while True:
             known = await self.find(resource_id)

@@ -1,8 +1,8 @@
-"""Shared parts of SQL statements, and the lock order.
+"""Parts of SQL statements that several modules use, and the order of locks.
 
 Each public method in this package is a transaction. All transactions lock rows in the same order
 (docs/adr/0012): pending deletions, resources, tags, healing jobs, intents, search index, webhook
-endpoints, feed of events. The statement that writes also checks the preconditions, so only one of
+endpoints, feed of events. Statements that write also check the preconditions, so that only one of
 two conflicting writes succeeds.
 """
 
@@ -38,7 +38,7 @@ _TAGS: Final = (
 
 
 def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Build the condition that joins a resource with the search-index row of the same version."""
+    """Build the SQL condition that joins a resource with its file's row in the search index."""
     return sa.and_(
         images.c.storage_key == resources.c.storage_key, images.c.save_id == resources.c.save_id
     )
@@ -59,7 +59,7 @@ def select_resources() -> sa.Select[Any]:
 
 
 def resource_of(row: sa.Row[Any]) -> MediaResource:
-    """Convert a row returned by `select_resources` to a resource."""
+    """Convert a row that `select_resources` has returned to a resource."""
     values = row._asdict()
     names, facts = values.pop("tags"), values.pop("generation")
     return MediaResource(
@@ -70,7 +70,7 @@ def resource_of(row: sa.Row[Any]) -> MediaResource:
 
 
 def values_of(resource: MediaResource) -> dict[str, object]:
-    """Return a resource's values by column name, without tags, which have their own table."""
+    """Return the values of a resource by column name. Tags have their own table."""
     return {column.name: getattr(resource, column.name) for column in resources.columns}
 
 
@@ -87,12 +87,12 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
 async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Return the members of `keys` at which a resource has its file."""
+    """Return those keys at which a resource has its file."""
     return await known_in(connection, keys, resources.c.storage_key)
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
-    """Return the members of `keys` to which a row in any table refers."""
+    """Return those keys to which a row in any table of the library refers."""
     tables = (resources.c.storage_key, deletions.c.storage_key, failed_deletions.c.storage_key)
     return await known_in(connection, keys, intents.c.media_key, *tables)
 
@@ -100,7 +100,7 @@ async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) ->
 async def known_in(
     connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.ColumnElement[StorageKey]
 ) -> set[StorageKey]:
-    """Return the members of `keys` that a row has in one of the columns."""
+    """Return those keys that occur in one of the columns."""
     if not keys:
         return set()
     operand = among(connection, keys)

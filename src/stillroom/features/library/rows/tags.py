@@ -3,6 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,14 +18,15 @@ from stillroom.store.values import StoredImage
 
 
 class TagRows(Rows):
-    """Database rows of the tags in one library."""
+    """Database access to the tags of resources."""
 
     async def change(
         self, resource_id: uuid.UUID, replace: Callable[[frozenset[str]], frozenset[str]]
     ) -> frozenset[str]:
-        """Replace a resource's tags with `replace(tags)`. Concurrent calls run one after the other.
+        """Replace the tags of a resource with `replace(tags)`, and return the new tags.
 
-        Raises `ResourceNotFound`, or the error of `replace`. The tags are then unchanged.
+        Concurrent calls run one after the other. Raises `ResourceNotFound`, or the error of
+        `replace`. The tags are then unchanged.
         """
         async with self._engine.writing() as connection:
             resource = await lock_resource(connection, resource_id)
@@ -37,9 +39,9 @@ class TagRows(Rows):
     async def of_images(
         self, images: Sequence[StoredImage], names: Collection[str]
     ) -> dict[StorageKey, frozenset[str]]:
-        """Return the tags in `names` that images have in the library, by image key.
+        """Return which of the tags `names` each image has, by image key.
 
-        An image has the tags of a resource with the same hash or key. If the image's hash is
+        An image has the tags of a resource with the same hash or key. If the hash of the image is
         unknown, it also has the tags of a resource that was ingested from its key.
         """
         by_hash = defaultdict[bytes | None, set[str]](set)
@@ -63,17 +65,14 @@ class TagRows(Rows):
         return {key: tags_of_image for key, tags_of_image in by_image.items() if tags_of_image}
 
     async def are_below(self, prefix: str, names: Collection[str]) -> bool:
-        """True if a resource has a tag in `names` and a source or storage key with this prefix."""
+        """Return whether a resource with one of these tags has a key or source key in a folder."""
         keys = (resources.c.source_key, resources.c.storage_key)
         starts = [sa.func.substr(sa.type_coerce(key, sa.String), 1, len(prefix)) for key in keys]
         statement = _select_tagged(names).where(sa.or_(*(start == prefix for start in starts)))
         return bool(await self._read(statement.limit(1)))
 
 
-def _select_tagged(
-    names: Collection[str],
-) -> sa.Select[tuple[str, bytes, StorageKey, StorageKey | None]]:
-    """Build a SELECT of resources that have a tag in `names` and were not deleted."""
+def _select_tagged(names: Collection[str]) -> sa.Select[Any]:
     return (
         sa.select(
             tags.c.tag, resources.c.content_hash, resources.c.storage_key, resources.c.source_key
@@ -88,7 +87,7 @@ async def change_tags(
     resource_id: uuid.UUID,
     replace: Callable[[frozenset[str]], frozenset[str]],
 ) -> frozenset[str]:
-    """Replace a resource's tags with `replace(tags)`. The caller must have locked the resource."""
+    """Replace the tags of a locked resource with `replace(tags)`, and return the new tags."""
     own = tags.c.resource_id == resource_id
     before = frozenset((await connection.execute(sa.select(tags.c.tag).where(own))).scalars())
     after = replace(before)

@@ -1,4 +1,4 @@
-"""Transfer of database rows to another library, for `maintenance/row_transfer.py`.
+"""Transfer of database rows from one media library to another (`maintenance/row_transfer.py`).
 
 Files are copied before their rows. `statements.py` documents the lock order.
 """
@@ -58,15 +58,16 @@ class TransferredRow:
 
 
 class RowTransfer(Rows):
-    """Access to one library's rows, as the source or target of a transfer."""
+    """Database access to the rows of a library that is the source or target of a transfer."""
 
     async def take(
         self, incoming: Sequence[MediaResource], marked: Saves, *, dry_run: bool = False
     ) -> Sequence[TransferredRow]:
-        """Insert resources from another library, or update resources transferred earlier.
+        """Insert resources from another library, or update resources that were transferred earlier.
 
-        The caller has found the files of `incoming` in this library's storage. Before that, the
-        versions in `marked` had a pending deletion. A dry run changes nothing.
+        The caller has checked that the storage of this library contains the files of `incoming`.
+        Before that check, the file versions in `marked` had pending deletions. A dry run changes
+        nothing.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -117,19 +118,19 @@ class RowTransfer(Rows):
             await change_tags(connection, resource.id, lambda _: frozenset(resource.tags))
 
     async def remembered(self, queue: Queue, *, limit: int) -> AsyncIterator[Sequence[QueueRow]]:
-        """Yield pending deletions or dead letters (failed deletions) in pages, sorted by id."""
+        """Yield pages of pending deletions, or of dead letters of deletions, sorted by id."""
         async for rows in self._pages(sa.select(queue), queue.c.id, limit=limit):
             yield [row._asdict() for row in rows]
 
     async def saves(self, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
-        """Return the image versions at these keys for which `queue` has a row."""
+        """Return the file versions at these keys that have a pending deletion or a dead letter."""
         async with self._engine.reading() as connection:
             return await _saves(connection, queue, keys)
 
     async def remember(self, queue: Queue, incoming: Sequence[QueueRow]) -> int:
-        """Insert pending deletions or dead letters from another library.
+        """Insert pending deletions or dead letters from another library. Return their number.
 
-        Resources whose deletion is inserted are marked as deleted. Return the number of new rows.
+        If the deletion of a resource's file is inserted, the resource is deleted, too.
         """
         keys = [row["storage_key"] for row in incoming]
         table = deletions if queue is deletions else dead_letters
@@ -200,7 +201,6 @@ async def _saves(
     *conditions: sa.ColumnElement[bool],
     locked: bool = False,
 ) -> Saves:
-    """Return the image versions at these keys for which `queue` has a row, locked if required."""
     columns = (queue.c.storage_key, queue.c.save_id)
     statement = sa.select(*columns).where(queue.c.storage_key.in_(keys), *conditions)
     if locked:

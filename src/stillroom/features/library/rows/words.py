@@ -1,4 +1,4 @@
-"""Index words for the media library's captions, alt texts and tags."""
+"""Words of captions, alt texts and tags in the search index."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
@@ -12,14 +12,14 @@ from stillroom.features.search.full_text import full_text, library_facets, texts
 from stillroom.features.search.tables import Row, image_of, lock_index, search_images
 from stillroom.paths import COMPUTE_PREFIX, StorageKey
 
-_MAX_TAGS: Final = 10_000  # which take about 50 ms
+_MAX_TAGS: Final = 10_000  # maximum number of tags to count, in about 50 ms
 
 
 def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
     """Add the words of captions, alt texts and tags to index rows that are about to be written."""
-    said = _said_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
+    words = _words_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
     for image, texts in rows:
-        facets = said.get((image["storage_key"], image["save_id"]))
+        facets = words.get((image["storage_key"], image["save_id"]))
         if facets is not None:
             texts["facets"] += f" {facets}"
             if connection.dialect.name != "sqlite":
@@ -27,11 +27,11 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
 
 
 def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
-    """Write changed captions, alt texts and tags to the search index. May wait for a lock."""
+    """Update the search index after captions, alt texts or tags of these files have changed."""
     lock_index(connection)
-    wanted = search_images.c.storage_key.in_([key.text for key in keys])
-    found = connection.execute(sa.select(search_images).where(wanted)).all()
-    rows = [(row._asdict(), texts_of(image_of(row))) for row in found]
+    these = search_images.c.storage_key.in_([key.text for key in keys])
+    indexed = connection.execute(sa.select(search_images).where(these)).all()
+    rows = [(row._asdict(), texts_of(image_of(row))) for row in indexed]
     describe(connection, rows)
     for image, texts in rows:
         if connection.dialect.name == "sqlite":
@@ -45,9 +45,9 @@ def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
 def count_tags(
     connection: sa.Connection, found: sa.Subquery | None, limit: int
 ) -> Sequence[tuple[str, int]]:
-    """Return the most frequent tags of images with a row id in `found`.
+    """Return the most frequent tags of the indexed images in `found`, with numbers of images.
 
-    If `found` is None, count the tags of the newest resources, at most `_MAX_TAGS`.
+    If `found` is None, count the tags of the newest resources, at most `_MAX_TAGS` tags.
     """
     named: sa.FromClause = tags
     if found is None:
@@ -67,21 +67,20 @@ def count_tags(
     return [(tag, images) for tag, images in connection.execute(statement.limit(limit))]
 
 
-def _said_of(
+def _words_of(
     connection: sa.Connection, keys: Sequence[StorageKey]
 ) -> Mapping[tuple[str, str], str]:
-    """Return the index words for captions, alt texts and tags, by storage key and save id."""
-    said = (resources.c.caption, resources.c.alt_text, tags.c.tag)
-    asked = (
+    texts = (resources.c.caption, resources.c.alt_text, tags.c.tag)
+    statement = (
         sa.select(resources, tags.c.tag)
         .outerjoin(tags, tags.c.resource_id == resources.c.id)
         .where(resources.c.storage_key.in_(among(connection, keys)))
         .where(resources.c.deleted_at.is_(None))
-        .where(sa.or_(*(column.is_not(None) for column in said)))
+        .where(sa.or_(*(column.is_not(None) for column in texts)))
     )
-    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
-    for row in connection.execute(asked).all():
-        texts = [text for text in (row.caption, row.alt_text) if text]
-        _, names = found.setdefault((row.storage_key.text, row.save_id), (texts, []))
+    by_save: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for row in connection.execute(statement).all():
+        described = [text for text in (row.caption, row.alt_text) if text]
+        _, names = by_save.setdefault((row.storage_key.text, row.save_id), (described, []))
         names += [] if row.tag is None else [row.tag]
-    return {save: library_facets(texts, sorted(names)) for save, (texts, names) in found.items()}
+    return {save: library_facets(both[0], sorted(both[1])) for save, both in by_save.items()}
