@@ -11,11 +11,12 @@ class Change:
 
     Attributes:
         type: Type of the event, such as `image.saved`.
-        path: Path of the image, the folder of the run, or the path of a resource's source.
-        resource_id: Id of the media resource.
+        path: Path of the image, the folder of the run, or the path of a resource's source. None if
+            there is none of these.
+        resource_id: Id of the media resource. None for changes of images and runs.
         actor: Subject of the token that requested the change. None if it is unknown.
-        reason: Reason for the deletion of an image.
-        data: Other values that the event contains.
+        reason: Reason for the deletion of an image. None for other changes.
+        data: Other members of the event's JSON object `data`.
         found: True if the change was found by comparing the storage with the search index.
     """
 

@@ -1,6 +1,6 @@
 """Clock for deletions: a jump of the system clock never makes a deletion happen too early.
 
-A process does not detect that the system clock is already wrong when the process starts.
+A process does not detect that the system clock was already wrong when it started.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger("stillroom.media")
 class Clock:
     """System clock that detects jumps by comparison with the time since the system booted.
 
-    After a jump, `earliest` and `latest` differ. Tests replace the clocks `wall` and `steady`.
+    After a jump, `earliest` and `latest` differ. Tests replace the functions `wall` and `steady`.
     """
 
     def __init__(
@@ -57,14 +57,11 @@ class Clock:
                 )
             if offset - self._late >= -_MAX_STEP_S:
                 self._late = offset
-            return _utc(steady + self._early), _utc(steady + self._late)
+            early, late = steady + self._early, steady + self._late
+        return datetime.fromtimestamp(early, UTC), datetime.fromtimestamp(late, UTC)
 
 
 CLOCK = Clock()  # clock of this process for deletions, which tests replace
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def to_nanoseconds(moment: datetime) -> int:
@@ -74,7 +71,7 @@ def to_nanoseconds(moment: datetime) -> int:
 
 
 def new_id() -> uuid.UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14."""
+    """Create a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14."""
     milliseconds = time.time_ns() // 1_000_000
     high, low = secrets.randbits(12), secrets.randbits(62)
     return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)

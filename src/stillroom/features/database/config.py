@@ -7,10 +7,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class SqliteConfig:
-    """Configuration of an SQLite database in an existing folder.
-
-    Several processes may share the file. If `durable` is False, no write waits for the disk.
-    """
+    """Configuration of an SQLite database. If `durable` is False, no write waits for the disk."""
 
     kind: ClassVar = "sqlite"
     file: Path

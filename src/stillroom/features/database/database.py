@@ -29,10 +29,10 @@ log = logging.getLogger("stillroom.media")
 
 
 def rows_of(kind: str) -> RowsOf[Any]:
-    """Return a function that opens a database, and returns its instance of the class `kind`.
+    """Return a function that opens a database, and returns an instance of `kind` for it.
 
-    `kind` is the full name of a subclass of `Rows`, whose module is imported with SQLAlchemy. The
-    function raises the same exceptions as `Database.engine`.
+    `kind` is the full name of a subclass of `Rows`. Its module is imported when the database is
+    opened. The function raises the same exceptions as `Database.engine`.
     """
     module, _, name = kind.rpartition(".")
     ROW_MODULES.add(module)
@@ -51,7 +51,7 @@ class Database:
     """Connection to the database, opened on first use and bound to one event loop.
 
     Attributes:
-        on_connect: Functions to call with the new engine, to add `TransactionHooks`.
+        on_connect: Functions that add `TransactionHooks` to a new engine.
         storage_name: Name of the storage whose images the search index should contain.
         rows_by_kind: Instances of `Rows` for the open database, by the full name of their class.
     """
@@ -85,7 +85,7 @@ class Database:
         return self._engine is not None
 
     async def engine(self) -> "RowsEngine":
-        """Return the connection pool, after opening and migrating the database if necessary.
+        """Return the connection pool. Open and migrate the database first if necessary.
 
         Raises:
             BackendUnavailable: the database is unreachable, or its schema is newer than this
@@ -120,8 +120,8 @@ class Database:
     async def check(self) -> bool:
         """Return True if the database is open and responds, or False if it was never opened.
 
-        Never open it, because a health check must not create files. Raise `BackendUnavailable` if
-        the database does not respond, or if the last attempt to open it failed.
+        This method does not open it, because a health check must not create files. Raises
+        `BackendUnavailable` if the database does not respond, or if it could not be opened before.
         """
         if self._engine is None:
             if self._trouble:
@@ -150,11 +150,8 @@ class Database:
         try:
             await self.engine()
         except StillroomError as error:
-            log.warning(
-                "cannot open the database of the media library; the next use will retry: %s (%r)",
-                error,
-                error.__cause__,
-            )
+            message = "cannot open the database of the media library; the next use will retry"
+            log.warning("%s: %s (%r)", message, error, error.__cause__)
 
     async def close(self) -> None:
         """Close the database if it is open."""

@@ -40,20 +40,21 @@ from stillroom.features.database.changes import Change
 from stillroom.features.database.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import StorageKey
 
-_TIMEOUT_S: Final = 10.0  # of a transaction with all waits; then the caller gets an error
+_TIMEOUT_S: Final = 10.0  # for a transaction including all waits; then the caller gets an error
 _CANCEL_S: Final = 2.0  # for the database to cancel a transaction; then the connection is closed
 _BUSY_S: Final = 5  # SQLite's wait for transactions of other processes, which take milliseconds
 _CONNECT_S: Final = 5
-_POOLED: Final = 5
+_POOLED: Final = 5  # connections to PostgreSQL
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 
-_WRITES: Final = "stillroom_writes"
-_OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
+_WRITES: Final = "stillroom_writes"  # connection option: SQLite locks when a transaction begins
+_BUGS: Final = (IntegrityError, ProgrammingError, DataError)
 
 T = TypeVar("T")
 Keys = Collection[StorageKey]
 Retry = Callable[[AsyncConnection, Any], Awaitable[None]]
+CountTags = Callable[[sa.Connection, sa.Subquery | None, int], Iterable[tuple[str, int]]]
 
 log = logging.getLogger("stillroom.media")
 
@@ -70,11 +71,11 @@ class TransactionHooks:
         written: Called with the changes of the transaction. These functions may wait for a lock, so
             they are the last step of the transaction.
         stale: Called with the keys of deleted or replaced images, of which caches may have copies.
-            `by_library` is True if the library has deleted them.
-        runs: Returns the published run of each image that is in one, by storage key.
+            `by_library` is True if the media library has deleted these images.
+        runs: Returns the published runs of images by storage key. Images without a run are omitted.
         tags: Returns the most frequent tags of images in the search index, with their numbers. The
             arguments are a subquery of row ids (None for all), and the maximum number of tags.
-        retries: Functions that make the work of a dead letter due again, by the kind of the letter.
+        retries: Functions that make a dead letter (failed job) due again, by the kind of the job.
     """
 
     indexing: list[Callable[[sa.Connection, Collection[Any]], None]] = field(default_factory=list)
@@ -83,9 +84,7 @@ class TransactionHooks:
     written: list[Callable[[sa.Connection, Sequence[Change]], None]] = field(default_factory=list)
     stale: list[Callable[..., None]] = field(default_factory=list)
     runs: Callable[[sa.Connection, Keys], Mapping[StorageKey, str]] | None = None
-    tags: Callable[[sa.Connection, sa.Subquery | None, int], Iterable[tuple[str, int]]] | None = (
-        None
-    )
+    tags: CountTags | None = None
     retries: dict[str, Retry] = field(default_factory=dict)
 
 
@@ -98,15 +97,16 @@ class RowsEngine:
         if self.is_sqlite:
             options["connect_args"]["factory"] = _SqliteConnection
         self._engine = create_async_engine(_url(config, driver="aiosqlite"), **options)
-        self._rewriting: _Rewriting | None = None
         self.hooks = TransactionHooks()
         self.storage_name = ""
+        self._unsynced: sa.Engine | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         if isinstance(config, SqliteConfig):
-            _keep_sqlite_rules(self._engine.sync_engine, synchronous=_full(config))
-            self._rewriting = _Rewriting(config)
+            _configure(self._engine.sync_engine, config)
+            self._unsynced = _sync_engine(config, synchronous="NORMAL")
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Context manager: read-only transaction. Raises the same exceptions as `writing`."""
+        """Context manager: begin a read-only transaction. Raises the same errors as `writing`."""
         return self._transaction(writes=False)
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -124,19 +124,28 @@ class RowsEngine:
         power failure may therefore lose the whole transaction, but never a part of it. Raises the
         same exceptions as `writing`.
         """
-        if self._rewriting is None:
+        unsynced = self._unsynced
+        if unsynced is None:
             async with self.writing() as connection:
                 return await connection.run_sync(work)
+
+        def run() -> T:
+            with unsynced.connect() as connection:
+                connection.execution_options(**{_WRITES: True})
+                with connection.begin():
+                    return work(connection)
+
+        # The asynchronous driver is slower: it switches threads several times per statement.
         with translated():
             async with asyncio.timeout(_TIMEOUT_S):
-                return await self._rewriting.run(work)
+                return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     @contextlib.asynccontextmanager
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         with translated():
             async with (
-                # After the first cancellation, the driver tells the server to cancel, and waits up
-                # to 10 s. After the second cancellation, it closes the connection.
+                # After the first timeout, the driver tells the server to cancel, and waits up to
+                # 10 s. After the second timeout, it closes the connection.
                 asyncio.timeout(_TIMEOUT_S + _CANCEL_S),
                 asyncio.timeout(_TIMEOUT_S),
                 self._engine.connect() as connection,
@@ -146,7 +155,7 @@ class RowsEngine:
                     yield connection
 
     async def expand(self, connection: AsyncConnection, query: T) -> T:
-        """Call the hooks for the query of a search, and return the query to run."""
+        """Let the hooks change the query of a search, and return the query to run."""
         for searching in self.hooks.searching:
             query = await searching(connection, query)
         return query
@@ -164,7 +173,7 @@ class RowsEngine:
     def note_stale(
         self, connection: sa.Connection, keys: Collection[StorageKey], *, by_library: bool = False
     ) -> None:
-        """Call the hooks for deleted or replaced images."""
+        """Call the hooks for images that a transaction has recorded as deleted or replaced."""
         for stale in self.hooks.stale if keys else ():
             stale(connection, keys, by_library=by_library)
 
@@ -180,12 +189,13 @@ class RowsEngine:
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
-        if self._rewriting is not None:
-            await asyncio.to_thread(self._rewriting.close)
+        await asyncio.to_thread(self._thread.shutdown)
+        if self._unsynced is not None:
+            await asyncio.to_thread(self._unsynced.dispose)
 
 
 class Rows:
-    """Base class of all classes that access rows in the library's database."""
+    """Base class of all classes that access rows in the database."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -206,7 +216,7 @@ class Rows:
         following = statement
         while rows := await self._read(following):
             yield rows
-            last = (sa.literal(getattr(rows[-1], str(one.key)), one.type) for one in columns)
+            last = (sa.literal(getattr(rows[-1], str(key.key)), key.type) for key in columns)
             following = statement.where(sa.tuple_(*columns) > sa.tuple_(*last))
 
     async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
@@ -218,36 +228,11 @@ class Rows:
 class _SqliteConnection(sqlite3.Connection):
     """SQLite connection that closes itself when it is garbage-collected.
 
-    If a caller is cancelled, aiosqlite does not close the connection that it is opening.
+    If a caller is cancelled while aiosqlite opens a connection, that connection is not closed.
     """
 
     def __del__(self) -> None:
         self.close()
-
-
-class _Rewriting:
-    """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
-
-    The asynchronous driver is slower, because it switches threads several times per statement.
-    """
-
-    def __init__(self, config: SqliteConfig) -> None:
-        self._engine = sa.create_engine(_url(config, driver="pysqlite"), **_options(config))
-        _keep_sqlite_rules(self._engine, synchronous="NORMAL" if config.durable else "OFF")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
-
-    async def run(self, work: Callable[[sa.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
-
-    def _run(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._engine.connect() as connection:
-            connection.execution_options(**{_WRITES: True})
-            with connection.begin():
-                return work(connection)
-
-    def close(self) -> None:
-        self._thread.shutdown()
-        self._engine.dispose()
 
 
 @contextlib.contextmanager
@@ -257,12 +242,11 @@ def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
     Raises `ConfigurationError` if the database URL is invalid, or `BackendUnavailable` if the
     database is unreachable or the lock was not acquired in time.
     """
-    options = _options(config, pooled=False)
-    engine = sa.create_engine(_url(config, driver="pysqlite"), **options, poolclass=sa.NullPool)
+    engine = _sync_engine(config)
     with contextlib.ExitStack() as stack, translated():
         if isinstance(config, SqliteConfig):
             stack.enter_context(_locked(config.file))
-            _keep_sqlite_rules(engine, synchronous=_full(config))
+        stack.callback(engine.dispose)
         connection = stack.enter_context(engine.connect())
         connection = connection.execution_options(**{_WRITES: True})
         stack.enter_context(connection.begin())
@@ -284,7 +268,7 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except _OUR_MISTAKES:
+    except _BUGS:
         raise
     except (DBAPIError, PoolTimeout, OSError) as error:  # a TimeoutError is an OSError
         raise BackendUnavailable("the media library's database is out of reach") from error
@@ -301,27 +285,30 @@ def _url(config: RowsConfig, *, driver: str) -> URL:
         ) from None
 
 
-def _options(config: RowsConfig, *, pooled: bool = True) -> dict[str, Any]:
-    options: dict[str, Any] = {"hide_parameters": True}
+def _options(config: RowsConfig) -> dict[str, Any]:
     if isinstance(config, SqliteConfig):
-        return options | {"connect_args": {"timeout": _BUSY_S}}
-    # Prepared statements belong to a session, which a transaction pooler changes.
-    options["connect_args"] = {"connect_timeout": _CONNECT_S, "prepare_threshold": None}
-    if pooled:
-        options |= {"pool_size": _POOLED, "pool_timeout": _CONNECT_S, "pool_pre_ping": True}
-    return options
+        return {"hide_parameters": True, "connect_args": {"timeout": _BUSY_S}}
+    # Prepared statements belong to one session, but a transaction pooler changes the session.
+    arguments = {"connect_timeout": _CONNECT_S, "prepare_threshold": None}
+    pool = {"pool_size": _POOLED, "pool_timeout": _CONNECT_S, "pool_pre_ping": True}
+    return {"hide_parameters": True, "connect_args": arguments, **pool}
 
 
-def _full(config: SqliteConfig) -> str:
-    return "FULL" if config.durable else "OFF"
+def _sync_engine(config: RowsConfig, *, synchronous: str = "FULL") -> sa.Engine:
+    engine = sa.create_engine(_url(config, driver="pysqlite"), **_options(config))
+    if isinstance(config, SqliteConfig):
+        _configure(engine, config, synchronous=synchronous)
+    return engine
 
 
-def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
+def _configure(engine: sa.Engine, config: SqliteConfig, *, synchronous: str = "FULL") -> None:
+    rules = "journal_mode=WAL", f"synchronous={synchronous if config.durable else 'OFF'}"
+
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:  # noqa: ANN401  (either driver's)
         connection.isolation_level = None  # keep the driver from beginning transactions; see below
         cursor = connection.cursor()
-        for rule in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+        for rule in (*rules, "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {rule}")
         cursor.close()
 
@@ -333,12 +320,12 @@ def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Context manager: hold a lock file while SQLite is switched to its write-ahead log (WAL).
+    """Context manager: lock a file while SQLite is switched to its write-ahead log (WAL).
 
     Without this lock, two processes that switch at the same time get an error instead of waiting.
     Afterwards, the database's folder is flushed to disk (fsync).
     """
-    file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
+    file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # may be missing (bucket)
     # Do not open an existing database: closing any descriptor of it would release SQLite's own
     # locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
     with contextlib.suppress(FileExistsError):

@@ -1,6 +1,7 @@
 """Database feature: connection for all features that store rows."""
 
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from stillroom.features.database.database import Database
@@ -10,7 +11,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class DatabaseFeature(Feature):
-    """Database connection. A feature may replace its class (`kind`) before the first use."""
+    """Database connection for all features. A feature may set another class (`kind`)."""
 
     kind: type[Database] = Database
 
@@ -22,15 +23,13 @@ class DatabaseFeature(Feature):
         is_inside = (storage.kind, self.database_kind) == ("disk", "sqlite")  # also after a move
         name = "the data directory around it" if is_inside else storage.name
         self._storage_name = name[:MAX_KEY_BYTES]
-        self._database: Database | None = None
 
-    @property
+    @functools.cached_property
     def database(self) -> Database:
-        """The connection, which opens on its first use."""
-        if self._database is None:
-            self._database = self.kind(self._config)
-            self._database.storage_name = self._storage_name
-        return self._database
+        """Database connection, which is opened on first use."""
+        database = self.kind(self._config)
+        database.storage_name = self._storage_name
+        return database
 
     def checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         """Return the health check of the database."""
@@ -45,7 +44,7 @@ class DatabaseFeature(Feature):
         return [f"media library: {self.database.description}"]
 
     def warnings(self) -> Iterable[str]:
-        """Return the warning about rows that other machines cannot access, if there is one."""
+        """Return a warning if other machines that use the bucket cannot access the rows."""
         return self._warnings
 
     async def close(self) -> None:

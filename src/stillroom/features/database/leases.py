@@ -1,8 +1,8 @@
 """Leases: a process claims database rows for a limited time.
 
 After a crash, other processes can claim the rows when the lease has expired. A claimed row contains
-the id of the claim, and the time at which the lease ends. The row of an ingest intent contains only
-the time, which then identifies the claim.
+the id of the claim, and the time at which the lease ends. The row of an ingest intent (announced
+ingest) contains only the time, which then identifies the claim.
 """
 
 import uuid
@@ -37,7 +37,7 @@ def is_unclaimed(table: sa.Table) -> sa.ColumnElement[bool]:
 
 
 def is_ours(table: sa.Table, claim: uuid.UUID) -> sa.ColumnElement[bool]:
-    """Build the SQL condition that no other process has claimed a row since this claim."""
+    """Build the SQL condition that a row has this claim, even if its lease has expired."""
     return table.c.claimed_by == claim
 
 
@@ -54,10 +54,6 @@ async def renew(
     return renewed.rowcount > 0
 
 
-async def release(
-    connection: AsyncConnection, table: sa.Table, claim: uuid.UUID, **values: object
-) -> None:
-    """Release a claim and set other columns, unless another process has claimed the row."""
-    await connection.execute(
-        sa.update(table).where(is_ours(table, claim)).values(**RELEASED, **values)
-    )
+def release(table: sa.Table, claim: uuid.UUID, **values: object) -> sa.Update:
+    """Build the statement that releases a claim and sets other columns of the claimed rows."""
+    return sa.update(table).where(is_ours(table, claim)).values(**RELEASED, **values)

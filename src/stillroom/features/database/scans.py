@@ -1,7 +1,4 @@
-"""Table `media_scans`: progress of the background scans through all images.
-
-`statements.py` documents the lock order.
-"""
+"""Database rows with the progress of the background scans through all images."""
 
 import contextlib
 import uuid
@@ -19,7 +16,7 @@ from stillroom.features.database.tables import scans
 
 
 class ScanRows(Rows):
-    """Database rows of one library's scans. Each scan has a row with its name."""
+    """Database rows of the scans. Each kind of scan has one row, with the name of that kind."""
 
     async def run(
         self,
@@ -60,41 +57,33 @@ class ScanRows(Rows):
         self, claim: uuid.UUID, name: str, lease: timedelta, bound: timedelta | None
     ) -> str | None:
         moment = now()
-        is_time = scans.c.next_at <= moment
+        is_due = scans.c.next_at <= moment
         if bound is not None:
-            is_time = sa.or_(is_time, scans.c.next_at > moment + bound)
+            is_due = sa.or_(is_due, scans.c.next_at > moment + bound)
+        free = sa.update(scans).where(scans.c.name == name, is_due, leases.is_free(scans))
+        claimed = free.values(leases.claimed(claim, lease)).returning(scans.c.after)
         async with self._engine.writing() as connection:
             await insert_scan(connection, name, moment)
-            result = await connection.execute(
-                sa.update(scans)
-                .where(scans.c.name == name, is_time, leases.is_free(scans))
-                .values(leases.claimed(claim, lease))
-                .returning(scans.c.after)
-            )
-            after: str | None = result.scalar_one_or_none()
+            after: str | None = (await connection.execute(claimed)).scalar_one_or_none()
         return after
 
     async def keep(self, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
-        """Record a scan's position, and renew its lease. Return False if the claim is lost."""
+        """Record the position of a scan and renew its lease. Return False if the claim is lost."""
         async with self._engine.writing() as connection:
             return await leases.renew(connection, scans, claim, lease, after=after)
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
-        """Release the claim on a scan, and schedule the next scan for `next_at`.
+        """End a scan: release the claim, and schedule the next scan for `next_at`.
 
-        If `next_at` is None, the interrupted scan can be resumed at once.
+        If `next_at` is None, the scan was interrupted, and can be resumed at once.
         """
         values = {} if next_at is None else {"after": "", "next_at": next_at}
-        async with self._engine.writing() as connection:
-            await leases.release(connection, scans, claim, **values)
+        await self._execute(leases.release(scans, claim, **values))
 
     async def restart(self, name: str, *, at: datetime) -> None:
-        """Schedule a scan to restart from the beginning at a given time, unless it is claimed."""
-        await self._execute(
-            sa.update(scans)
-            .where(scans.c.name == name, leases.is_unclaimed(scans))
-            .values(after="", next_at=at)
-        )
+        """Schedule a restart of a scan from the beginning, unless the scan is claimed."""
+        unclaimed = scans.c.name == name, leases.is_unclaimed(scans)
+        await self._execute(sa.update(scans).where(*unclaimed).values(after="", next_at=at))
 
 
 async def insert_scan(

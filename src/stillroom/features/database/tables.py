@@ -9,19 +9,17 @@ from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
 class Moment(sa.TypeDecorator[datetime]):
-    """Column type for a time in UTC. SQLite stores no time zone, so UTC is added on reading."""
+    """Column type for times in UTC. SQLite stores no time zone, so UTC is added to times read."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, _: object) -> datetime | None:
         """Convert a time to UTC before it is stored."""
-        del dialect
-        return None if value is None else value.astimezone(UTC)
+        return value and value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Convert a time from the session's time zone to UTC."""
-        del dialect
+    def process_result_value(self, value: datetime | None, _: object) -> datetime | None:
+        """Convert a stored time to UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -33,14 +31,12 @@ class Key(sa.TypeDecorator[StorageKey]):
     impl = sa.String(MAX_KEY_BYTES)
     cache_ok = True
 
-    def process_bind_param(self, value: StorageKey | None, dialect: sa.Dialect) -> str | None:
+    def process_bind_param(self, value: StorageKey | None, _: object) -> str | None:
         """Convert a key to text."""
-        del dialect
         return None if value is None else value.text
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StorageKey | None:
+    def process_result_value(self, value: str | None, _: object) -> StorageKey | None:
         """Convert text to a key."""
-        del dialect
         return None if value is None else StorageKey(value)
 
 
@@ -55,7 +51,10 @@ metadata: Final = sa.MetaData(
 
 
 def lease_columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
-    """Return the columns of a table with leases (`leases.py`)."""
+    """Create the columns of a table whose rows can be claimed (`leases.py`).
+
+    Migrations call this function, so never change it. Change columns in a new migration.
+    """
     return sa.Column("claimed_by", sa.Uuid), sa.Column("lease_until", Moment)
 
 

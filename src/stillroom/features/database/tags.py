@@ -1,4 +1,4 @@
-"""Validation of tags and of the number of tags per resource."""
+"""Validation of tags, and of their number per resource."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ UNWANTED: Final = "-"  # prefix that excludes a tag in a filter; no tag begins w
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
-    """Return the tags. If a tag is invalid, raise `InvalidParameter` with the location `at`."""
+    """Validate tags and return them. `at` is the place in the request, for `InvalidParameter`."""
     return frozenset(_checked(text, at) for text in texts)
 
 
 def checked_number(tags: frozenset[str]) -> frozenset[str]:
-    """Return the tags if there are at most `MAX_TAGS`, else raise `InvalidParameter`."""
+    """Return the tags, or raise `InvalidParameter` if there are more than `MAX_TAGS`."""
     if len(tags) > MAX_TAGS:
         raise InvalidParameter(
             f"the resource would have {len(tags)} tags: at most {MAX_TAGS} are allowed",

@@ -1,4 +1,4 @@
-"""Cursors: opaque texts for the positions in one feed, which clients can store."""
+"""Cursors: opaque texts that encode a position in the feed. Clients can store them."""
 
 import base64
 import struct
@@ -11,22 +11,23 @@ _FORMAT: Final = struct.Struct(">8sq")  # id of the feed, and position
 
 
 def cursor_of(position: int, feed_id: str) -> str:
-    """Return the cursor with which a client reads the events after a position."""
+    """Encode a position in a feed as the cursor with which a client reads the events after it."""
     data = _FORMAT.pack(bytes.fromhex(feed_id), position)
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def check_cursor(cursor: str) -> str:
-    """Return a cursor, `LATEST` or the empty text. Raise `InvalidParameter` if it is malformed."""
+    """Return a cursor, `latest` or an empty text. Raise `InvalidParameter` if it is malformed."""
     if cursor not in ("", LATEST):
         _parse(cursor)
     return cursor
 
 
 def position_of(cursor: str, feed_id: str) -> int:
-    """Return the position of a cursor.
+    """Decode the position in a cursor.
 
-    Raises `InvalidParameter`, or `CursorExpired` if the cursor is from another database.
+    Raises `InvalidParameter` if the cursor is malformed, or `CursorExpired` if it is from another
+    database.
     """
     feed, position = _parse(cursor)
     if feed != feed_id:

@@ -1,4 +1,4 @@
-"""Access to the rows of events and webhooks. SQLAlchemy is imported on the first use."""
+"""Access to the database rows of events and webhooks. SQLAlchemy is imported on first use."""
 
 import contextlib
 from typing import TYPE_CHECKING
@@ -21,12 +21,12 @@ def has_full_text(database: Database) -> bool:
     import sqlite3
 
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        asked = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
-        return connection.execute(asked).fetchone() is not None
+        query = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
+        return connection.execute(query).fetchone() is not None
 
 
 def record_events(engine: "RowsEngine") -> None:
-    """Let all transactions of an engine add events for their changes."""
+    """Add the hook with which all transactions of an engine write events for their changes."""
     from stillroom.features.events.rows import add_events
 
     engine.hooks.written.append(add_events)

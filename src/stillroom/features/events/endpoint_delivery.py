@@ -1,8 +1,8 @@
-"""Delivery of events to one endpoint, by the one process that has claimed it.
+"""Delivery of events to one endpoint of webhooks, by the one process that has claimed it.
 
 Each step reads the failed deliveries that are due and the next events of the feed, sends them, and
-records the results in one transaction. After a crash between the requests and the transaction,
-another process repeats them with the same ids.
+records the results in one transaction. After a crash between requests and transaction, another
+process repeats the requests with the same ids.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stillroom.errors import BackendUnavailable
 from stillroom.features.database.clock import now
-from stillroom.features.events.batch import Batch
+from stillroom.features.events.batch import Batch, Outcome
 from stillroom.features.events.delivery import Sender
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_values import (
@@ -26,9 +26,8 @@ from stillroom.features.events.webhook_values import (
     Delivery,
     EndpointState,
     Settlement,
-    probe_pause,
 )
-from stillroom.store.json_posts import MAX_AT_ONCE, TIMEOUT_S, Attempt
+from stillroom.store.json_posts import MAX_AT_ONCE, TIMEOUT_S
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.events.rows import EventRows
@@ -48,8 +47,8 @@ class EndpointDelivery:
 
     Attributes:
         sender: HTTP client for the endpoint. It is closed at the end.
-        claim: Id for the claims of this endpoint by this process.
-        digest: Digest of the file in which the endpoint is configured.
+        claim: Id with which this process claims the endpoint.
+        digest: SHA-256 of `webhooks.toml`, in which the endpoint is configured.
         count: Called with the name of the endpoint and the result of each attempt.
     """
 
@@ -71,9 +70,9 @@ class EndpointDelivery:
     ) -> None:
         """Claim the endpoint, and deliver to it until `is_stopping` returns True.
 
-        Return at once if another process has claimed it, or if the claim is lost. `stops_within`
-        waits for a number of seconds, and returns whether to stop. If the database does not respond
-        (`BackendUnavailable`), the claim expires, unless this process renews it.
+        Return early when another process has claimed the endpoint. `stops_within` waits
+        for a number of seconds, and returns whether to stop. Raises `BackendUnavailable` if the
+        database does not respond; the claim then expires.
         """
         self._is_stopping, self._renewed = is_stopping, time.monotonic()
         if not await self.rows.claim(self.endpoint, self.claim):
@@ -92,7 +91,7 @@ class EndpointDelivery:
                 await self.rows.release(self.claim)
 
     async def _step(self, state: EndpointState) -> bool:
-        """Deliver what is due. Return whether more may be due."""
+        """Deliver one batch. Return whether more deliveries may be due."""
         if state.position != self._stored_position:  # moved by an operator or by the retention
             self._position = self._stored_position = state.position
         if state.gone_digest not in (None, self.digest):
@@ -101,24 +100,26 @@ class EndpointDelivery:
             return await self._renew()
         batch = await self._next_batch(state)
         if state.is_paused:
-            return await self._probe(batch)
-        if not batch.deliveries:
+            if not batch.queues:
+                return await self._settle(Settlement(self._position, state=ENABLED))
+            batch = batch.probe(self._position)
+        elif not batch.deliveries:
             self._position = batch.position
             return await self._renew()
         try:
-            await batch.run(self._send, now=self.now, may_begin=self._may_begin)
+            await batch.run(self._send, may_begin=self._may_begin)
         finally:
             # After a cancellation, the results so far are recorded.
             settlement = batch.settlement(self.now(), digest=self.digest)
             is_recorded = await self._settle(settlement)
-        self._log(settlement)
-        return is_recorded
+        self._log(settlement, was_paused=state.is_paused)
+        return is_recorded and not (state.is_paused and settlement.state["failures"])
 
     async def _next_batch(self, state: EndpointState) -> Batch:
         """Read failed deliveries that are due, and new events.
 
-        If the endpoint is paused, the first failed delivery of each path is due. Paths that always
-        fail do not prevent reading new events. The retention limits the number of waiting events.
+        If the endpoint is paused, the first failed delivery of each path is due. New events are
+        not read if failed deliveries fill the batch, unless these have only a few paths.
         """
         name, blocked = self.endpoint.name, set[str]()
         due = await self.rows.due(name, None if state.is_paused else self.now(), limit=_BATCH)
@@ -132,75 +133,44 @@ class EndpointDelivery:
             blocked = await self.rows.blocked(name, {delivery.path for delivery in new})
         return Batch(state, [*due, *new], blocked, page.through)
 
-    async def _probe(self, batch: Batch) -> bool:
-        """Try one delivery. A failure does not count as an attempt, and a success ends the pause.
-
-        Each probe tries the next path, so that events that always fail cannot keep the endpoint
-        paused. If a probe delivers a new event, the next batch sends it again, with the same id.
-        """
-        queues, settlement = batch.queues, Settlement(self._position)
-        if not queues:
-            return await self._settle(Settlement(self._position, state=ENABLED))
-        failures = batch.state.failures
-        delivery = queues[failures % len(queues)][0]
-        attempt = await self._send(delivery)
-        if attempt.is_delivered:
-            settlement.delivered = [] if delivery.is_new else [delivery.position]
-            settlement.state = {**ENABLED, "succeeded_at": self.now()}
-            log.warning("the webhook %r accepts events again", self.endpoint.name)
-            return await self._settle(settlement)
-        pause = probe_pause(failures + 1 - PAUSING_FAILURES)
-        settlement.state = {
-            "failures": failures + 1,
-            "wait_until": self.now() + max(pause, attempt.retry_after or pause),
-            "gone_digest": self.digest if attempt.result == "gone" else None,
-            "last_error": attempt.detail,
-        }
-        return await self._settle(settlement) and False
-
-    async def _send(self, delivery: Delivery) -> Attempt:
-        attempt = await self.sender.send(delivery.event)
-        self.count(self.endpoint.name, attempt.result)
+    async def _send(self, delivery: Delivery) -> Outcome:
+        event, name = delivery.event, self.endpoint.name
+        attempt = await self.sender.send(event)
+        self.count(name, attempt.result)
         if not attempt.is_delivered:
-            log.info(
-                "the webhook %r did not accept the event %s (%s, attempt %d): %s",
-                self.endpoint.name,
-                delivery.event["id"],
-                delivery.event["type"],
-                delivery.attempts + 1,
-                attempt.detail,
-            )
-        return attempt
+            message = "the webhook %r did not accept the event %s (%s, attempt %d): %s"
+            number = delivery.attempts + 1
+            log.info(message, name, event["id"], event["type"], number, attempt.detail)
+        return attempt, self.now()
 
     def _may_begin(self) -> bool:
         return not self._is_stopping() and time.monotonic() - self._renewed < _LAST_BEGIN_S
 
     async def _settle(self, settlement: Settlement) -> bool:
-        """Record results and renew the claim. Return False if the claim or the position changed."""
-        began = time.monotonic()
-        is_recorded = await self.rows.settle(
-            self.endpoint.name, self.claim, settlement, after=self._stored_position
-        )
-        if is_recorded:
+        """Record results and renew the claim. Return False if the claim or position has changed."""
+        began, name = time.monotonic(), self.endpoint.name
+        is_done = await self.rows.settle(name, self.claim, settlement, after=self._stored_position)
+        if is_done:
             self._position = self._stored_position = settlement.position
             self._renewed = began
-        return is_recorded
+        return is_done
 
     async def _renew(self) -> bool:
-        """Renew the claim and store the position, if it is time. Always return False."""
+        """Renew the claim and store the position every few seconds. Always return False."""
         if time.monotonic() - self._renewed > _RENEW_S:
             await self._settle(Settlement(self._position))
         return False
 
-    def _log(self, settlement: Settlement) -> None:
+    def _log(self, settlement: Settlement, *, was_paused: bool) -> None:
         state: dict[str, Any] = settlement.state
+        name, is_paused = self.endpoint.name, state["failures"] >= PAUSING_FAILURES
         if "gone_digest" in state:
             message = "the webhook %r responded 410 and gets no events until webhooks.toml changes"
-            log.warning(message, self.endpoint.name)
-        elif state.get("failures", 0) >= PAUSING_FAILURES:
-            log.warning(
-                "the webhook %r is paused and probed: %s", self.endpoint.name, state["last_error"]
-            )
+            log.warning(message, name)
+        elif was_paused and not is_paused:
+            log.warning("the webhook %r accepts events again", name)
+        elif is_paused and not was_paused:
+            log.warning("the webhook %r is paused and probed: %s", name, state["last_error"])
         for dead in settlement.dead:
             message = "the webhook %r did not accept the event %s, which is now a dead letter: %s"
-            log.error(message, self.endpoint.name, dead.event["id"], dead.last_error)
+            log.error(message, name, dead.event["id"], dead.last_error)

@@ -18,7 +18,7 @@ from stillroom.store.feature import Feature, Store
 class EventsFeature(Feature):
     """Feed of events, and their delivery as webhooks. Transactions of other features add events.
 
-    If the retention time is zero, there are no events, and `is_on` is False.
+    If `STILLROOM_EVENTS_RETENTION` is 0, there are no events, and `is_on` is False.
     """
 
     def __init__(self, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""HTTP operation that sends a page of the feed of events, and waits for new ones."""
+"""HTTP operation that reads the feed of events. It can wait for new events (long poll)."""
 
 import asyncio
 import re
@@ -12,7 +12,8 @@ from stillroom.errors import BackendUnavailable, CursorExpired, FeatureOff
 from stillroom.features.database.database import Database
 from stillroom.features.events.cursor import LATEST, check_cursor, cursor_of, position_of
 from stillroom.features.events.database import event_rows, has_full_text
-from stillroom.features.events.event import LIBRARY_TYPES, TYPES, Event
+from stillroom.features.events.event import Event
+from stillroom.features.events.types import LIBRARY_TYPES, TYPES
 from stillroom.features.events.waiting import FeedWaiting
 from stillroom.store.api.call import Call
 from stillroom.store.api.responses import json_answer
@@ -25,7 +26,7 @@ from stillroom.wire import events as wire
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.features.events.rows import EventRows
 
-_MAX_EMPTY_PAGES: Final = 10  # without a match in one request; each examines 20,000 events
+_MAX_EMPTY_PAGES: Final = 10  # pages without a match in one request; each examines 20,000 events
 _MAX_LIMIT: Final = 1000
 _MAX_WAIT_S: Final = 50
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?", re.ASCII)
@@ -103,32 +104,31 @@ class EventOperation:
     async def list_events(self, request: Request) -> Response:
         """List events, oldest first: images, runs and media resources that have changed."""
         call = await Call.of(request, self.authorize)
-        asked = call.query(FeedParameters)
-        prefix = call.grant.narrow("storage:read", asked.prefix)
-        asked = replace(asked, prefix=prefix, types=_visible_types(call.grant, asked.types))
+        query = call.query(FeedParameters)
+        prefix = call.grant.narrow("storage:read", query.prefix)
+        query = replace(query, prefix=prefix, types=_visible_types(call.grant, query.types))
         if not self.is_on:
             raise FeatureOff("this server records no events: STILLROOM_EVENTS_RETENTION is 0")
         rows = await self._rows()
         state = await rows.state()
-        if asked.after == LATEST:
+        if query.after == LATEST:
             cursor = cursor_of(state.last_position, state.feed_id)
             return json_answer({"events": [], "next": cursor, "caught_up": True})
-        after = position_of(asked.after, state.feed_id) if asked.after else None
-        return json_answer(await self._read(request, rows, after, asked))
+        after = position_of(query.after, state.feed_id) if query.after else None
+        return json_answer(await self._read(request, rows, after, query))
 
     async def _read(
-        self, request: Request, rows: "EventRows", after: int | None, asked: FeedParameters
+        self, request: Request, rows: "EventRows", after: int | None, query: FeedParameters
     ) -> dict[str, object]:
-        """Read a page of events. If there are none, wait for the first one."""
         loop = asyncio.get_running_loop()
-        until, empty_pages = loop.time() + asked.wait, 0
-        types, prefix = asked.types, asked.prefix.text
+        until, empty_pages = loop.time() + query.wait, 0
+        types, prefix = query.types, query.prefix.text
 
         def matches(event: Event) -> bool:
             return event.type in types and event.is_below(prefix)
 
         while True:
-            page = await rows.read(after, asked.limit, types=types, prefix=prefix)
+            page = await rows.read(after, query.limit, types=types, prefix=prefix)
             if after is not None and after < page.state.dropped_position:
                 raise CursorExpired
             after, left_s = page.through, until - loop.time()
@@ -160,7 +160,7 @@ class EventOperation:
 
 
 def _visible_types(grant: Grant, types: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the types of events to send. Events about the library need the scope `media`."""
+    """Return the requested types of events. The default is all types that the token may read."""
     if any(name in LIBRARY_TYPES for name in types):
         grant.require_scope("media")
     return types or tuple(

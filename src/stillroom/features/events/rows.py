@@ -1,20 +1,21 @@
-"""Rows of events: how transactions add them, and how the feed reads them in order.
+"""Database rows of events: how transactions add them, and how the feed reads them in order.
 
-A position is the time of the transaction in microseconds, increased until it is higher than all
-positions before it. Each transaction that adds events first locks the row of the feed, and keeps it
-locked until the commit. Positions are therefore committed in ascending order, also by concurrent
-transactions in PostgreSQL, and a reader that continues after a position never skips an event.
+Each event has a position in the feed: the time of its transaction in microseconds, or the last
+position plus 1 if that is higher. A transaction that adds events first locks the row with the
+state of the feed, and keeps it locked until the commit. Therefore, even concurrent transactions in
+PostgreSQL commit positions in ascending order. A reader that continues after a position never skips
+an event.
 
-Because positions contain the time, they are not used again after a crash or a restored backup has
-removed the newest rows. A reader can then continue with its cursor.
+Positions that a crash or a restored backup has removed are not used again, because they contain the
+time. A reader can then continue with its cursor.
 """
 
 import logging
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,26 +23,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.features.database.changes import Change
 from stillroom.features.database.clock import now, to_nanoseconds
 from stillroom.features.database.engine import Rows
-from stillroom.features.events.event import TYPES, Event
+from stillroom.features.events.event import Event
 from stillroom.features.events.tables import event_feed, events, matching
+from stillroom.features.events.types import TYPES
 from stillroom.features.events.webhook_upkeep import lose_deliveries
 
+_OF_CHANGE: Final = [field.name for field in fields(Change)]
 _SCANNED: Final = 20_000  # rows per page, so that a page with rare matches does not take seconds
 _DROPPED_AT_ONCE: Final = 5000
 
 log = logging.getLogger("stillroom.events")
 
 
-@dataclass(frozen=True, slots=True)
-class FeedState:
-    """Row of the feed. See `tables.py` for the meaning of the values."""
+class FeedState(NamedTuple):
+    """State of the feed: the row of the table `event_feed`, whose columns `tables.py` describes."""
 
     feed_id: str
     last_position: int
     dropped_position: int
 
 
-_FEED: Final = sa.select(*(event_feed.c[field.name] for field in fields(FeedState)))
+_FEED: Final = sa.select(*(event_feed.c[name] for name in FeedState._fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,8 @@ class EventPage:
     """Page of events, in the order of the feed.
 
     Attributes:
-        through: Position up to which the page contains all events that match. The next page
-            begins after it.
+        through: Position after which the next page begins. The page contains all matching events
+            between its beginning and this position.
         state: State of the feed. `last_position` was read before the events, and
             `dropped_position` after them.
     """
@@ -61,14 +63,15 @@ class EventPage:
 
     @property
     def is_last(self) -> bool:
-        """True if no later event existed when the page was read."""
+        """True if the feed contained no later events when the page was read."""
         return self.through >= self.state.last_position
 
 
 def add_events(connection: sa.Connection, changes: Sequence[Change]) -> None:
-    """Add an event for each change. This is the last step of a transaction (see the module)."""
-    if not changes:
-        return
+    """Insert an event for each change, as the last step of a transaction.
+
+    The state of the feed is locked from here to the commit.
+    """
     moment, count = now(), len(changes)
     time_us = to_nanoseconds(moment) // 1000
     last, clock = event_feed.c.last_position, sa.literal(time_us, sa.BigInteger)
@@ -81,7 +84,7 @@ def add_events(connection: sa.Connection, changes: Sequence[Change]) -> None:
         {
             "position": position,
             "occurred_at": moment,
-            **{field.name: getattr(change, field.name) for field in fields(Change)},
+            **{name: getattr(change, name) for name in _OF_CHANGE},
         }
         for position, change in enumerate(changes, end - count + 1)
     ]
@@ -94,9 +97,9 @@ class EventRows(Rows):
     async def read(
         self, after: int | None, limit: int, *, types: Sequence[str] = TYPES, prefix: str = ""
     ) -> EventPage:
-        """Return a page of up to `limit` events after a position. None: begin at the oldest event.
+        """Return a page of up to `limit` events. If `after` is None, return the first page.
 
-        An event that is committed later always has a higher position than all these events. For
+        Events that are committed later have higher positions than all events of the page. For
         `types` and `prefix`, see `matching` in `tables.py`.
         """
         first = await self.state()
@@ -108,17 +111,17 @@ class EventRows(Rows):
             end = first.last_position
             if conditions:
                 end = await _scan_end(connection, after, end)
-            found = await connection.execute(
+            result = await connection.execute(
                 sa.select(events)
                 .where(events.c.position > after, events.c.position <= end, *conditions)
                 .order_by(events.c.position)
                 .limit(limit)
             )
-            rows = found.all()
+            rows = result.all()
             state = (await connection.execute(_FEED)).one()
         page = [Event(id=event_id(row.position, first.feed_id), **row._asdict()) for row in rows]
         through = page[-1].position if len(page) == limit else max(after, end)
-        return EventPage(page, through, replace(first, dropped_position=state.dropped_position))
+        return EventPage(page, through, first._replace(dropped_position=state.dropped_position))
 
     async def state(self) -> FeedState:
         """Return the state of the feed."""
@@ -126,7 +129,7 @@ class EventRows(Rows):
         return FeedState(**row._asdict())
 
     async def drop(self, age: timedelta) -> int:
-        """Delete a batch of events that are older than `age`. Return their number."""
+        """Delete one batch of events that are older than `age`, and return their number."""
         cutoff, order = now() - age, events.c.position
         oldest = sa.select(order, events.c.occurred_at).order_by(order).limit(_DROPPED_AT_ONCE)
         batch = oldest.subquery()
@@ -136,7 +139,7 @@ class EventRows(Rows):
             return 0
         async with self._engine.writing() as connection:
             lost = await lose_deliveries(connection, through=dropped, before=cutoff)
-            # A reader sees the new `dropped_position` if it misses one of the events.
+            # In the same transaction, so that a reader that misses an event detects that.
             last = event_feed.c.dropped_position
             moved = sa.update(event_feed).where(last < dropped).values(dropped_position=dropped)
             await connection.execute(moved)
@@ -150,14 +153,14 @@ class EventRows(Rows):
 async def _scan_end(connection: AsyncConnection, after: int, last: int) -> int:
     """Return the position of the last row that a page examines. It is at most `last`."""
     position = events.c.position
-    asked = sa.select(position).where(position > after).order_by(position)
-    found = await connection.execute(asked.offset(_SCANNED - 1).limit(1))
-    end: int | None = found.scalar_one_or_none()
+    following = sa.select(position).where(position > after).order_by(position)
+    nth = await connection.execute(following.offset(_SCANNED - 1).limit(1))
+    end: int | None = nth.scalar_one_or_none()
     return last if end is None else min(end, last)
 
 
 def event_id(position: int, feed_id: str) -> uuid.UUID:
-    """Return the id of the event at a position: a UUIDv8 (RFC 9562, 5.8) of position and feed."""
+    """Return the id of an event: a UUIDv8 (RFC 9562, 5.8) of its position and the feed's id."""
     high, low = position >> 12, position & 0xFFF
     tail = int(feed_id, 16) & ((1 << 62) - 1)
     return uuid.UUID(int=high << 80 | 0x8 << 76 | low << 64 | 0b10 << 62 | tail)

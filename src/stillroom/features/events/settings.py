@@ -1,5 +1,6 @@
-"""Settings of events."""
+"""Settings of events and webhooks."""
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ def _parse_retention(text: str) -> timedelta:
 
 
 class EventSettings(Settings):
-    """Settings of events."""
+    """Settings of events and webhooks."""
 
     events_retention: Annotated[timedelta, parsed_by(_parse_retention)] = timedelta(days=7)
     """Age after which events are deleted, such as `12h` or `7d`. With `0`, there are no events."""
@@ -30,11 +31,8 @@ class EventSettings(Settings):
         """Configuration files that may be in the data directory."""
         from stillroom.features.events.webhook_file import FILE_NAME, configuration_files
 
-        return [
-            *super().files,
-            *configuration_files(self.data_dir / FILE_NAME),
-            *([] if self.webhooks_file is None else configuration_files(self.webhooks_file)),
-        ]
+        places = filter(None, (self.data_dir / FILE_NAME, self.webhooks_file))
+        return [*super().files, *itertools.chain(*map(configuration_files, places))]
 
 
 SECTION = EventSettings

@@ -4,7 +4,6 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Final
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  (the beginning of every secret)
 
-_MIN_BYTES, _MAX_BYTES = 24, 64  # limits of the specification for the length of a secret
+_MIN_BYTES, _MAX_BYTES = 24, 64  # length of a secret; limits in the specification
 
 
 def parse_secret(text: str) -> bytes:
@@ -26,7 +25,7 @@ def parse_secret(text: str) -> bytes:
     try:
         # Receivers accept secrets without padding, too.
         secret = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise ValueError(f"is not Base64 after {SECRET_PREFIX}") from None
     if not _MIN_BYTES <= len(secret) <= _MAX_BYTES:
         raise ValueError(f"has {len(secret)} bytes: {_MIN_BYTES} to {_MAX_BYTES} are required")
@@ -36,9 +35,9 @@ def parse_secret(text: str) -> bytes:
 def signed_headers(
     secrets: Sequence[bytes], event_id: str, body: bytes, *, at: int
 ) -> Mapping[str, str]:
-    """Return the headers of one attempt to deliver a webhook, with a signature for each secret.
+    """Return the headers of one attempt to deliver a webhook, with one signature per secret.
 
-    `at` is the time of the attempt, in seconds since the epoch.
+    `at` is the time of the attempt in seconds since the epoch.
     """
     content = b".".join((event_id.encode(), str(at).encode(), body))
     return {

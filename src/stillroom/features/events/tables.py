@@ -7,14 +7,14 @@ from typing import Final
 import sqlalchemy as sa
 
 from stillroom.features.database.tables import Moment, metadata
-from stillroom.features.events.event import RUN_TYPES, TYPES
+from stillroom.features.events.types import RUN_TYPES, TYPES
 from stillroom.features.search.values import BEHIND_ALL
 from stillroom.paths import MAX_KEY_BYTES
 
 events: Final = sa.Table(
     "events",
     metadata,
-    # Time of the transaction in microseconds, increased until it is unique.
+    # Position in the feed: the time of the transaction in microseconds, increased until unique.
     sa.Column(
         "position",
         sa.BigInteger().with_variant(sa.Integer, "sqlite"),
@@ -40,7 +40,7 @@ events: Final = sa.Table(
 event_feed: Final = sa.Table(
     "event_feed",
     metadata,
-    # Always 1: the table has one row, which is inserted with it.
+    # Always 1: the table has one row, which is inserted when the table is created.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     # Random id, which is part of every cursor and of the ids of events.
     sa.Column("feed_id", sa.String(16), nullable=False),
@@ -58,7 +58,7 @@ def _insert_feed(_: object, connection: sa.Connection, **_options: object) -> No
 
 
 def matching(types: Collection[str], prefix: str) -> list[sa.ColumnElement[bool]]:
-    """Return the SQL conditions for events of these types with paths that begin with a prefix.
+    """Build the SQL conditions for events of some types whose paths begin with a prefix.
 
     If the prefix ends with a slash, events about a run in exactly this folder match, too.
     """
@@ -67,7 +67,7 @@ def matching(types: Collection[str], prefix: str) -> list[sa.ColumnElement[bool]
         conditions.append(events.c.type.in_(types))
     if prefix:
         path = events.c.path
-        below = sa.and_(path >= prefix, path < prefix + BEHIND_ALL)
+        is_below = sa.and_(path >= prefix, path < prefix + BEHIND_ALL)
         is_run = sa.and_(path == prefix.removesuffix("/"), events.c.type.in_(RUN_TYPES))
-        conditions.append(sa.or_(below, is_run) if prefix.endswith("/") else below)
+        conditions.append(sa.or_(is_below, is_run) if prefix.endswith("/") else is_below)
     return conditions

@@ -1,6 +1,6 @@
-"""Parser for `webhooks.toml`.
+"""Parser for `webhooks.toml`, the file in which the operator configures endpoints of webhooks.
 
-Only the operator configures endpoints, in this file. No client of the API can add a URL.
+No client of the API can add an endpoint.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from stillroom.durations import parse_duration
 from stillroom.errors import ConfigurationError
-from stillroom.features.events.event import TYPES
 from stillroom.features.events.signing import SECRET_PREFIX, parse_secret
+from stillroom.features.events.types import TYPES
 from stillroom.store.auth.signed_urls import MAX_LIFE_S
 from stillroom.store.toml_tables import InvalidTable, Parsers, parse_prefix, parse_tables, read_file
 
@@ -34,14 +34,14 @@ log = logging.getLogger("stillroom.events")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Receiver of webhooks: the values of one table.
+    """Receiver of webhooks, from a table `[[endpoint]]` in the file.
 
     Attributes:
         secrets: Keys of the signatures. There are several while a secret is rotated.
         types: Types of the events to send.
-        prefix: Prefix of the paths of images and runs. Empty: all events.
-        signed_urls: Lifetime in seconds of the signed URL in events about saved images. None: the
-            events contain no signed URL.
+        prefix: Prefix of the paths whose events are sent. If it is empty, all events are sent.
+        signed_urls: Lifetime in seconds of the signed URL that is added to events about saved
+            images. None: no URL is added.
         insecure: True if plain HTTP to other machines is allowed.
     """
 
@@ -57,7 +57,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class WebhookFile:
-    """Content of `webhooks.toml`, with its SHA-256 (`digest`), and of the files with secrets."""
+    """Endpoints by name, and the SHA-256 of `webhooks.toml` (`digest`)."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     digest: str = ""
@@ -69,7 +69,7 @@ class WebhookFile:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about files with secrets that other users can read."""
+        """Warnings about secret files that other users can read."""
         return [
             f"other users can read the webhook secret: run `chmod 600 {str(file)!r}`"
             for file in self.secret_files
@@ -78,20 +78,20 @@ class WebhookFile:
 
 
 class WatchedWebhooks:
-    """Endpoints of `webhooks.toml`, which is read again regularly.
+    """Current endpoints in `webhooks.toml`, which a job reloads every few seconds.
 
     If a changed file is invalid, the error is logged and the previous endpoints remain in use.
     """
 
     def __init__(self, file: Path, *, is_named: bool) -> None:
-        """Read the file. Raise `ConfigurationError` if it is invalid. See `read_webhooks`."""
+        """Read the file, as `read_webhooks` does."""
         self.file = file
         self._is_named = is_named
         self._error = ""
         self.content = read_webhooks(file, is_named=is_named)
 
     def reload(self) -> bool:
-        """Read the file again. Return whether there are new endpoints or secrets."""
+        """Read the file again. Return whether endpoints or secrets have changed."""
         try:
             content, error = read_webhooks(self.file, is_named=self._is_named), ""
         except ConfigurationError as invalid:
@@ -109,10 +109,10 @@ class WatchedWebhooks:
 
 
 def read_webhooks(file: Path, *, is_named: bool, with_secrets: bool = True) -> WebhookFile:
-    """Read the endpoints and their secrets. Without the file, there are no endpoints.
+    """Read the endpoints and their secrets. If the file does not exist, there are no endpoints.
 
-    `is_named` is True if a setting contains the file's name. The file must then exist. Raises
-    `ConfigurationError` if the file, or the file of a secret, cannot be read or is invalid.
+    With `is_named` (named by a setting), the file must exist. Raises `ConfigurationError` if the
+    file, or a secret file, cannot be read or is invalid.
     """
     data = read_file(file, is_named=is_named)
     if data is None:
@@ -138,7 +138,7 @@ def read_webhooks(file: Path, *, is_named: bool, with_secrets: bool = True) -> W
 
 
 def configuration_files(file: Path) -> list[Path]:
-    """Return `webhooks.toml` and the files of its secrets, or only the former if it is invalid."""
+    """Return `webhooks.toml` and its secret files, or only `webhooks.toml` if it is invalid."""
     try:
         return [file, *read_webhooks(file, is_named=False, with_secrets=False).secret_files]
     except ConfigurationError:
@@ -153,15 +153,14 @@ def _read_secrets(file: Path, title: str) -> tuple[bytes, ...]:
             raise ValueError(f"must contain 1 to {_MAX_SECRETS} secrets, one per line")  # noqa: TRY301  (as all errors of secrets)
         return tuple(map(parse_secret, lines))
     except ConfigurationError as error:
-        raise InvalidTable("secret_file", f"secret_file of {title}: {error}") from None
+        problem = f": {error}"
     except ValueError as error:
-        raise InvalidTable(
-            "secret_file", f"secret_file of {title}, {str(file)!r}: it {error}"
-        ) from None
+        problem = f", {str(file)!r}: it {error}"
+    raise InvalidTable("secret_file", f"secret_file of {title}{problem}")
 
 
 def _is_confidential(url: str) -> bool:
-    """Return whether requests are encrypted or stay on this machine."""
+    """Return whether requests to a URL are encrypted, or stay on this machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" or parts.hostname == "localhost":
         return True

@@ -1,4 +1,4 @@
-"""Metrics of webhooks. `stillroom_media_dead_letters` also counts events that failed for good."""
+"""Metrics of webhooks. `stillroom_media_dead_letters` counts events that were given up."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,10 +17,8 @@ _ATTEMPTS = counter(
 )
 
 
-def _gauge(name: str, meaning: str) -> Gauge:
-    return Gauge(
-        f"stillroom_webhook_{name}", meaning, ("endpoint",), multiprocess_mode="mostrecent"
-    )
+def _gauge(name: str, text: str) -> Gauge:
+    return Gauge(f"stillroom_webhook_{name}", text, ("endpoint",), multiprocess_mode="mostrecent")
 
 
 _LAG: Final = _gauge("lag_seconds", "Age of the oldest event that was not delivered.")
@@ -35,7 +33,7 @@ def count_attempt(endpoint: str, result: str) -> None:
 
 
 def report_endpoints(endpoints: Sequence[EndpointMetrics]) -> None:
-    """Set and flush the gauges of all endpoints. The flush is needed if the worker is idle."""
+    """Set the gauges of endpoints. Flush them, because an idle worker would do so late."""
     moment = now()
     for endpoint in endpoints:
         name, state = endpoint.state.name, endpoint.state

@@ -1,4 +1,4 @@
-"""Assembly of the webhooks from the settings."""
+"""Creation of the webhooks according to the settings."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def watched_webhooks(settings: Settings) -> WatchedWebhooks:
-    """Read `webhooks.toml`, or the file that a setting names.
+    """Read `webhooks.toml`, or the file that `STILLROOM_WEBHOOKS_FILE` names.
 
     Raises `ConfigurationError` if the file is invalid, or has endpoints although events are off.
     """
@@ -37,9 +37,10 @@ def watched_webhooks(settings: Settings) -> WatchedWebhooks:
 
 
 def open_webhooks(store: Store, database: Database) -> Webhooks:
-    """Return the delivery of webhooks, according to the settings of the store.
+    """Return the webhooks according to the settings of the store.
 
-    Raises `ConfigurationError`, also if there are endpoints, but no full-text search for events.
+    Raises the errors of `watched_webhooks`, or `ConfigurationError` if there are endpoints but the
+    database lacks the full-text search that events need.
     """
     settings = store.settings
     watched = watched_webhooks(settings)
@@ -64,7 +65,7 @@ def open_webhooks(store: Store, database: Database) -> Webhooks:
 
 
 def register_endpoints(engine: "RowsEngine", *, webhooks: Webhooks) -> None:
-    """Let transactions insert the rows of new endpoints before they add events."""
+    """Add the hook with which transactions insert rows of new endpoints before they add events."""
     from stillroom.features.events.webhook_rows import add_endpoints
 
     engine.hooks.written.insert(
@@ -73,7 +74,6 @@ def register_endpoints(engine: "RowsEngine", *, webhooks: Webhooks) -> None:
 
 
 def _retry_dead_letters(engine: "RowsEngine") -> None:
-    """Let operators retry events that could not be delivered."""
     from stillroom.features.events.webhook_upkeep import restore_delivery
 
     engine.hooks.retries[WEBHOOK] = restore_delivery

@@ -1,7 +1,7 @@
-"""Rows of webhooks: the position of each endpoint, and the deliveries that have failed.
+"""Database rows of webhooks: the position of each endpoint in the feed, and failed deliveries.
 
-Only the process that has claimed an endpoint delivers to it, and records the results. Meanwhile, an
-operator who replays events, or the retention of events, may move the position of the endpoint. The
+Only the process that has claimed an endpoint delivers to it, and records the results. Meanwhile, a
+replay by an operator, or the deletion of old events, may move the position of the endpoint. The
 process then discards its results, and continues at the new position.
 """
 
@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,24 +34,23 @@ from stillroom.features.events.webhook_values import (
 from stillroom.features.library.rows.tables import dead_letters
 
 _STATE: Final = tuple(endpoints.c[field.name] for field in fields(EndpointState))
-_DELIVERY: Final = tuple(
-    failures.c[field.name] for field in fields(Delivery) if field.name != "is_new"
-)
+_DELIVERY: Final = tuple(column for column in failures.c if column.name != "endpoint")
+IN_DEAD_LETTER: Final = ("position", "path", "event")  # columns that a retry needs
 _EARLIER: Final = failures.alias("earlier")
 _IS_FIRST: Final = ~sa.exists().where(
     _EARLIER.c.endpoint == failures.c.endpoint,
     _EARLIER.c.path == failures.c.path,
     _EARLIER.c.position < failures.c.position,
 )
-"""Condition for the first delivery for a path. A later one may have a `due_at`, too, if the first
-one was a dead letter."""
+"""SQL condition for the first failed delivery of a path. A later one may be due, too, if an
+operator has retried the first one, a dead letter."""
 
 
 class WebhookRows(Rows):
-    """Database rows of all endpoints."""
+    """Database rows of all endpoints, and of their failed deliveries."""
 
     async def add(self, endpoint: Endpoint) -> None:
-        """Insert an endpoint, unless it has a row. It receives all later events."""
+        """Insert the row of an endpoint, unless it exists. The endpoint gets all later events."""
         async with self._engine.writing() as connection:
             await connection.run_sync(add_endpoints, [endpoint])
 
@@ -73,46 +72,40 @@ class WebhookRows(Rows):
 
     async def release(self, claim: uuid.UUID) -> None:
         """Release the claim, so that any process can deliver to the endpoint at once."""
-        async with self._engine.writing() as connection:
-            await leases.release(connection, endpoints, claim, seen_at=now())
+        await self._execute(leases.release(endpoints, claim, seen_at=now()))
 
     async def due(self, name: str, at: datetime | None, *, limit: int) -> list[Delivery]:
-        """Return failed deliveries that are due, and those that wait for them, in order.
+        """Return deliveries that are due at a time, and those that wait for them, in order.
 
-        Without `at`, return the first failed delivery for each path.
+        If `at` is None, return the first failed delivery of each path.
         """
         due_at, is_of_endpoint = failures.c.due_at, failures.c.endpoint == name
-        wanted = sa.and_(is_of_endpoint, due_at.is_not(None), _IS_FIRST)
+        condition = sa.and_(is_of_endpoint, due_at.is_not(None), _IS_FIRST)
         if at is not None:
             is_due = sa.or_(due_at <= at, due_at > at + LONGEST_PAUSE)
-            paths = sa.select(failures.c.path).where(wanted, is_due)
-            wanted = sa.and_(is_of_endpoint, failures.c.path.in_(paths))
-        statement = sa.select(*_DELIVERY).where(wanted).order_by(failures.c.position).limit(limit)
-        return [Delivery(**row._asdict()) for row in await self._read(statement)]
+            paths = sa.select(failures.c.path).where(condition, is_due)
+            condition = sa.and_(is_of_endpoint, failures.c.path.in_(paths))
+        rows = sa.select(*_DELIVERY).where(condition).order_by(failures.c.position).limit(limit)
+        return [Delivery(**row._asdict()) for row in await self._read(rows)]
 
     async def blocked(self, name: str, paths: Collection[str]) -> set[str]:
-        """Return the members of `paths` that have failed deliveries."""
+        """Return which of these paths have failed deliveries."""
         if not paths:
             return set()
         async with self._engine.reading() as connection:
-            wanted = table_of(connection, ["path"], ([path] for path in paths))
-            found = await connection.execute(
-                sa.select(failures.c.path)
-                .distinct()
-                .where(failures.c.endpoint == name, failures.c.path.in_(sa.select(wanted.c.path)))
-            )
-            return set(found.scalars())
+            table = table_of(connection, ["path"], ([path] for path in paths))
+            is_listed = failures.c.path.in_(sa.select(table.c.path))
+            failed = sa.select(failures.c.path).where(failures.c.endpoint == name, is_listed)
+            return set((await connection.execute(failed.distinct())).scalars())
 
-    async def settle(
-        self, name: str, claim: uuid.UUID, settlement: Settlement, *, after: int
-    ) -> bool:
-        """Record the results of a batch that began at a position, and renew the claim.
+    async def settle(self, name: str, claim: uuid.UUID, results: Settlement, *, after: int) -> bool:
+        """Record the results of a batch that began at the position `after`, and renew the claim.
 
         Return False, without any change, if another process has claimed the endpoint, or if its
         position has been moved.
         """
         async with self._engine.writing() as connection:
-            values = {**settlement.state, "position": settlement.position, "seen_at": now()}
+            values = {**results.state, "position": results.position, "seen_at": now()}
             renewed = await connection.execute(
                 sa.update(endpoints)
                 .where(leases.is_ours(endpoints, claim), endpoints.c.position == after)
@@ -120,74 +113,52 @@ class WebhookRows(Rows):
             )
             if not renewed.rowcount:
                 return False
-            if settlement.delivered or settlement.kept or settlement.dead:
-                await _settle(connection, name, settlement)
+            if results.delivered or results.kept or results.dead:
+                await _settle(connection, name, results)
         return True
 
     async def replay(self, name: str, *, after: int) -> bool:
-        """Repeat all events after a position for an endpoint. Return False for unknown endpoints.
+        """Deliver all events after a position again. Return False if the endpoint has no row.
 
         Failed deliveries after this position are deleted, because the feed contains their events.
         """
         async with self._engine.writing() as connection:
-            this = sa.update(endpoints).where(endpoints.c.name == name)
-            moved = await connection.execute(this.values(**ENABLED, position=after))
+            update = sa.update(endpoints).where(endpoints.c.name == name)
+            moved = await connection.execute(update.values(**ENABLED, position=after))
             repeated = failures.c.endpoint == name, failures.c.position > after
             await connection.execute(sa.delete(failures).where(*repeated))
             await free_paths(connection, name)
         return moved.rowcount > 0
 
     async def metrics(self) -> Sequence[EndpointMetrics]:
-        """Return the progress of all endpoints that have a row, by name."""
-        waiting = (
-            sa.select(
-                failures.c.endpoint,
-                sa.func.count().label("number"),
-                sa.func.min(failures.c.occurred_at).label("oldest"),
-            )
-            .group_by(failures.c.endpoint)
-            .subquery()
-        )
-        unread = (
-            sa.select(events.c.occurred_at)
-            .where(events.c.position > endpoints.c.position)
-            .order_by(events.c.position)
-            .limit(1)
-            .scalar_subquery()
-        )
-        statement = (
-            sa.select(*_STATE, waiting.c.number, waiting.c.oldest, unread.label("unread"))
-            .outerjoin_from(endpoints, waiting, waiting.c.endpoint == endpoints.c.name)
-            .order_by(endpoints.c.name)
-        )
-        return [_metrics_of(row._asdict()) for row in await self._read(statement)]
+        """Return the progress of all endpoints that have a row, sorted by name."""
+        is_failure, position = failures.c.endpoint == endpoints.c.name, events.c.position
+        number = sa.select(sa.func.count()).select_from(failures).where(is_failure)
+        oldest = sa.select(sa.func.min(failures.c.occurred_at)).where(is_failure)
+        unread = sa.select(events.c.occurred_at).where(position > endpoints.c.position)
+        numbers = number, oldest, unread.order_by(position).limit(1)
+        columns = *_STATE, *(query.correlate(endpoints).scalar_subquery() for query in numbers)
+        rows = await self._read(sa.select(*columns).order_by(endpoints.c.name))
+        metrics = []
+        for *state, waiting, failed_at, unread_at in map(tuple, rows):
+            first = min(filter(None, (failed_at, unread_at)), default=None)
+            metrics.append(EndpointMetrics(EndpointState(*state), waiting, first))
+        return metrics
 
 
 def add_endpoints(connection: sa.Connection, new: Collection[Endpoint]) -> None:
-    """Insert the endpoints that have no row yet. They receive all later events."""
+    """Insert rows of endpoints that have none. These endpoints receive all later events."""
     if not new:
         return
     position = connection.execute(sa.select(event_feed.c.last_position)).scalar_one()
+    common = {"position": position, "failures": 0, "lost": 0, "seen_at": now()}
     rows = [
-        {
-            "name": endpoint.name,
-            "position": position,
-            "filter": _filter_of(endpoint),
-            "failures": 0,
-            "lost": 0,
-            "seen_at": now(),
-        }
+        {"name": endpoint.name, "filter": _filter_of(endpoint), **common}
         # In this order, so that concurrent transactions do not wait for each other.
         for endpoint in sorted(new, key=lambda endpoint: endpoint.name)
     ]
     insert = insert_into(connection, endpoints).on_conflict_do_nothing(index_elements=["name"])
     connection.execute(insert, rows)
-
-
-def _metrics_of(values: dict[str, Any]) -> EndpointMetrics:
-    number, oldest, unread = (values.pop(name) for name in ("number", "oldest", "unread"))
-    times = [moment for moment in (oldest, unread) if moment is not None]
-    return EndpointMetrics(EndpointState(**values), number or 0, min(times, default=None))
 
 
 async def _settle(connection: AsyncConnection, name: str, settlement: Settlement) -> None:
@@ -201,7 +172,7 @@ async def _settle(connection: AsyncConnection, name: str, settlement: Settlement
         changing = ("attempts", "failed_at", "attempted_at", "due_at", "last_error")
         await connection.execute(
             insert.on_conflict_do_update(
-                index_elements=[failures.c.endpoint, failures.c.position],
+                index_elements=[*failures.primary_key],
                 set_={column: insert.excluded[column] for column in changing},
             ),
             [
@@ -214,26 +185,21 @@ async def _settle(connection: AsyncConnection, name: str, settlement: Settlement
             {
                 "id": new_id(),
                 "kind": WEBHOOK,
-                "payload": {
-                    "endpoint": name,
-                    "position": delivery.position,
-                    "path": delivery.path,
-                    "event": dict(delivery.event),
-                },
-                "created_at": delivery.occurred_at,
+                "payload": {"endpoint": name, **{c: getattr(dead, c) for c in IN_DEAD_LETTER}},
+                "created_at": dead.occurred_at,
                 "failed_at": now(),
-                "attempts": delivery.attempts,
-                "last_error": delivery.last_error,
+                "attempts": dead.attempts,
+                "last_error": dead.last_error,
             }
-            for delivery in settlement.dead
+            for dead in settlement.dead
         ]
         await connection.execute(sa.insert(dead_letters), letters)
     await free_paths(connection, name)
 
 
 async def free_paths(connection: AsyncConnection, name: str) -> None:
-    """Make the first waiting delivery of each path due, if no earlier delivery is left."""
-    # One scan of an index. `_IS_FIRST` would be a query for each of many thousand waiting rows.
+    """Make waiting deliveries to an endpoint due if they are now the first of their path."""
+    # One index scan. With `_IS_FIRST`, the database would run a query for each waiting row.
     first = sa.select(sa.func.min(_EARLIER.c.position)).where(_EARLIER.c.endpoint == name)
     is_first = failures.c.position.in_(first.group_by(_EARLIER.c.path))
     waiting = failures.c.endpoint == name, failures.c.due_at.is_(None)

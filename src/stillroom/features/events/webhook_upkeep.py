@@ -1,4 +1,4 @@
-"""Changes of webhook rows when the retention deletes events, or a dead letter is retried."""
+"""Changes of webhook rows when old events are deleted, and when a dead letter is retried."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -10,37 +10,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.features.database.clock import now
 from stillroom.features.database.statements import insert_into
 from stillroom.features.events.tables import events, matching
-from stillroom.features.events.webhook_rows import free_paths
+from stillroom.features.events.webhook_rows import IN_DEAD_LETTER, free_paths
 from stillroom.features.events.webhook_tables import endpoints, failures
 from stillroom.features.library.resource import DeadLetter
 
-_REMOVED_AFTER: Final = timedelta(hours=1)  # an endpoint without a lease is not in the file
+_REMOVED_AFTER: Final = timedelta(hours=1)  # without a lease; the endpoint is not configured
 
 
 async def restore_delivery(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
-    """Make the event of a dead letter due again at its endpoint.
+    """Retry the delivery of an event that is a dead letter.
 
     Later events with its path may have been delivered in the meantime.
     """
-    payload = dead_letter.payload
     insert = insert_into(connection, failures).values(
-        **{name: payload[name] for name in ("endpoint", "position", "path", "event")},
+        **{name: dead_letter.payload[name] for name in ("endpoint", *IN_DEAD_LETTER)},
         # The retention begins again, so that an event that has waited long is not lost at once.
         occurred_at=now(),
         attempts=0,
         due_at=now(),
     )
-    unique = [failures.c.endpoint, failures.c.position]
-    await connection.execute(insert.on_conflict_do_nothing(index_elements=unique))
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=[*failures.primary_key]))
 
 
 async def lose_deliveries(
     connection: AsyncConnection, *, through: int, before: datetime
 ) -> Mapping[str, int]:
-    """Count and skip what endpoints have not accepted: events up to a position, and older failures.
+    """Give up events that are about to be deleted, and return their numbers by endpoint.
 
-    The transaction that deletes these events calls this function first. Return the number of lost
-    events by endpoint. Endpoints that are not in the file any more have lost nothing.
+    The transaction that deletes events calls this function first. It moves each endpoint past the
+    position `through`, and deletes its failed deliveries of events that occurred before `before`.
+    Endpoints that are not in `webhooks.toml` any more are not counted.
     """
     lost: dict[str, int] = {}
     used = await connection.execute(
@@ -49,7 +48,7 @@ async def lose_deliveries(
         .order_by(endpoints.c.name)
         .with_for_update()
     )
-    for name, position, only in used.all():
+    for name, position, only in used.all():  # `only` has the types and the prefix
         unread = events.c.position.between(position + 1, through), *matching(**only)
         count = sa.select(sa.func.count()).select_from(events).where(*unread)
         number = (await connection.execute(count)).scalar_one()

@@ -1,4 +1,4 @@
-"""Values of webhook deliveries: the state of an endpoint, failed deliveries, and their schedule."""
+"""Values of webhooks: state and metrics of an endpoint, deliveries, and pauses between attempts."""
 
 import random
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ LONGEST_RETRY: Final = sum(RETRY_AFTER, timedelta())  # 3 days, 3 hours and 35 m
 LONGEST_PAUSE: Final = timedelta(hours=27)  # a longer pause means that the clock was set back
 PAUSING_FAILURES: Final = 10  # failures in a row after which an endpoint is paused
 _FIRST_PROBE: Final = timedelta(seconds=5)
-_SLOWEST_PROBE: Final = timedelta(minutes=1)  # pauses between probes double up to this
+_LONGEST_PROBE: Final = timedelta(minutes=1)  # pauses between probes double up to this
 _JITTER: Final = 0.1  # maximum share of additional time, so that servers do not send at once
-LEASE: Final = timedelta(seconds=45)  # after a crash, other processes wait for its end
+LEASE: Final = timedelta(seconds=45)  # after a crash, other processes wait until it ends
 WEBHOOK: Final = "webhook"  # `DeadLetter.kind` of an event that could not be delivered
 ENABLED: Final[dict[str, object]] = {"failures": 0, "wait_until": None, "gone_digest": None}
 """Column values of an endpoint that is neither paused nor disabled."""
@@ -33,7 +33,7 @@ _random = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """Row of an endpoint. See `webhook_tables.py` for the meaning of the values."""
+    """State of an endpoint: columns of its row, which `webhook_tables.py` describes."""
 
     name: str
     position: int
@@ -46,21 +46,21 @@ class EndpointState:
 
     @property
     def is_paused(self) -> bool:
-        """Return whether the endpoint has failed so often that it is only probed."""
+        """True if the endpoint has failed so often that it gets only single events (probes)."""
         return self.failures >= PAUSING_FAILURES
 
     def must_wait(self, moment: datetime) -> bool:
-        """Return whether the pause of the endpoint has not ended."""
+        """Return whether deliveries to the endpoint must wait at this time."""
         return self.wait_until is not None and moment < self.wait_until < moment + LONGEST_PAUSE
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Event to deliver to an endpoint: a new event, or the row of a failed delivery.
+    """Event to deliver to an endpoint: a new event, or a row of the table `webhook_failures`.
 
     Attributes:
-        path: Path of the event, or the id of its resource, or its storage key. Deliveries with
-            equal paths are sent in order.
+        path: Path of the event, or else the id of the event's resource, or else its storage key.
+            Deliveries with equal paths are sent in order.
         event: Body of the webhook, without a signed URL.
         attempts: Number of attempts that count. Attempts at a paused endpoint do not count.
         failed_at: Time of the first failed attempt, or None.
@@ -81,21 +81,21 @@ class Delivery:
 
     @classmethod
     def of(cls, event: Event) -> "Delivery":
-        """Return the delivery of an event that has just been read from the feed."""
+        """Create the delivery of an event that was read from the feed."""
         path = event.path or str(event.resource_id or event.data.get("storage_key", ""))
         return cls(event.position, path, event.as_json(), event.occurred_at, is_new=True)
 
 
 @dataclass(slots=True)
 class Settlement:
-    """Results of a batch of deliveries, which are recorded in one transaction.
+    """Results of a batch of deliveries, which one transaction records.
 
     Attributes:
-        position: New position of the endpoint.
-        delivered: Positions of the events whose rows are deleted.
-        kept: Deliveries to insert or update.
+        position: New position of the endpoint in the feed.
+        delivered: Positions of delivered events that have rows. These rows are deleted.
+        kept: Failed or waiting deliveries, whose rows are inserted or updated.
         dead: Deliveries that become dead letters.
-        state: Other new values of the endpoint's row.
+        state: New values of other columns of the endpoint's row.
     """
 
     position: int
@@ -114,27 +114,21 @@ class EndpointMetrics:
     """
 
     state: EndpointState
-    waiting: int
-    oldest: datetime | None
-
-    @property
-    def without_work(self) -> "EndpointMetrics":
-        """Metrics of an endpoint that was removed from the file: neither late nor paused."""
-        state = EndpointState(self.state.name, self.state.position, lost=self.state.lost)
-        return EndpointMetrics(state, waiting=0, oldest=None)
+    waiting: int = 0
+    oldest: datetime | None = None
 
     def lag_s(self, moment: datetime) -> float:
-        """Return the age in seconds of the oldest event that was not delivered, or 0."""
+        """Return the age of the oldest undelivered event in seconds, or 0 if there is none."""
         return max(0.0, (moment - (self.oldest or moment)).total_seconds())
 
 
 def retry_pause(attempts: int) -> timedelta:
-    """Return the pause after a number of failed attempts, with jitter."""
+    """Return the pause after a number of failed attempts. A random share is added (jitter)."""
     pause = RETRY_AFTER[min(attempts, len(RETRY_AFTER)) - 1]
     return pause * (1 + _random.uniform(0, _JITTER))
 
 
 def probe_pause(probes: int) -> timedelta:
-    """Return the pause before the next probe of a paused endpoint, with jitter."""
-    pause = min(_FIRST_PROBE * (1 << min(probes, 10)), _SLOWEST_PROBE)
+    """Return the pause after a number of failed probes. A random share is added (jitter)."""
+    pause = min(_FIRST_PROBE * (1 << min(probes, 10)), _LONGEST_PROBE)
     return pause * (1 + _random.uniform(0, _JITTER))

@@ -1,4 +1,4 @@
-"""Purge feature: after a deletion by the media library, the CDN drops its copies of the image."""
+"""Purge feature: when images are deleted, the CDN is told to drop its copies (purges)."""
 
 import functools
 import itertools
@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.features.database.engine import RowsEngine
     from stillroom.features.purge.rows import Purge, PurgeRows
 
+# Limits of Cloudflare's free plan: 100 URLs in a request, and 800 in a second
+# (https://developers.cloudflare.com/cache/how-to/purge-cache/).
 _MAX_URLS: Final = 100
-_PACE_S: Final = 1 / 8
-"""Limits of Cloudflare's free plan: 100 URLs in a request, and 800 in a second.
-https://developers.cloudflare.com/cache/how-to/purge-cache/"""
+_PACE_S: Final = 1 / 8  # pause between two requests
 
 _POLL_S: Final = 1.0
 _THROTTLED: Final = timedelta(seconds=2)  # pause after a 429 without Retry-After
@@ -35,12 +35,12 @@ log = logging.getLogger("stillroom.media")
 
 
 class PurgeFeature(Feature):
-    """Queue of purges, which transactions of other features fill, and the job that sends them."""
+    """Purges, if they are configured. Transactions queue them, and a job sends them to the CDN."""
 
     def __init__(self, store: Store) -> None:
-        """Let transactions queue purges, if they are configured."""
-        opened, section = store.need(DatabaseFeature), store.settings.section(PurgeSettings)
-        self._config, self._database = section.purges, opened.database
+        database = store.need(DatabaseFeature).database
+        section = store.settings.section(PurgeSettings)
+        self._config, self._database = section.purges, database
         self._warnings = section.purge_warnings
         self._count: Callable[[str | None], None] = lambda _: None
         self._report: Callable[[int, timedelta], None] = lambda _number, _oldest: None
@@ -50,10 +50,10 @@ class PurgeFeature(Feature):
             self._count, self._report = metrics.count_request, metrics.report_waiting
         if self._config is not None:
             self._posts = JsonPosts(self._config.api_url)
-            opened.database.on_connect.append(functools.partial(_queue_purges, self._config))
+            database.on_connect.append(functools.partial(_queue_purges, self._config))
 
     def jobs(self) -> Iterable[Job]:
-        """Return the job that purges, and those that report metrics."""
+        """Return the job that sends purges, and the jobs that report metrics."""
         if self._config is None:
             return []
         reporting = Job(self._report_on, is_report=True), Job(self._report_on, max_pause_s=REPORT_S)
@@ -73,7 +73,7 @@ class PurgeFeature(Feature):
                 pause_s = max(pause_s, await self._send(rows, claim, [*group]))
 
     async def _send(self, rows: "PurgeRows", claim: uuid.UUID, purges: Sequence["Purge"]) -> float:
-        """Purge URLs and record the result. Return the number of seconds to wait afterwards."""
+        """Purge URLs and record the result. Return the pause before the next request in seconds."""
         assert self._config is not None  # noqa: S101  (see `jobs`)
         attempt = await self._posts.send(*self._config.request([purge.url for purge in purges]))
         self._count(attempt.result)
@@ -107,7 +107,6 @@ def _group_of(purge: "Purge") -> tuple[str, int]:
 
 
 def _queue_purges(config: PurgeConfig, engine: "RowsEngine") -> None:
-    """Let transactions queue purges, and operators retry those that were given up."""
     from stillroom.features.purge.rows import PURGE, add_purges, restore_purge
 
     engine.hooks.stale.append(functools.partial(add_purges, config))

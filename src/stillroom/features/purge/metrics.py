@@ -1,4 +1,4 @@
-"""Metrics of purges. `stillroom_media_dead_letters` includes purges that were given up."""
+"""Metrics of purges. `stillroom_media_dead_letters` counts purges that were given up."""
 
 from datetime import timedelta
 
@@ -15,6 +15,6 @@ add_gauges(
 
 
 def report_waiting(number: int, oldest: timedelta) -> None:
-    """Set and flush the gauges. The flush is needed because the worker may be idle."""
+    """Set the gauges. Flush them, because an idle worker would do so late."""
     set_gauges(purges_waiting=number, purge_oldest_seconds=oldest.total_seconds())
     flush()

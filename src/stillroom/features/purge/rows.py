@@ -1,4 +1,4 @@
-"""Rows of purges: how transactions queue them, and how a process claims and settles them."""
+"""Database rows of purges: transactions insert them, and a process claims and sends them."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -17,21 +17,18 @@ from stillroom.features.purge.settings import PurgeConfig
 from stillroom.features.purge.tables import purges
 from stillroom.paths import COMPUTE_PREFIX, StorageKey
 
-PURGE: Final = "purge"
-"""`DeadLetter.kind` of a purge that was given up."""
-
+PURGE: Final = "purge"  # `DeadLetter.kind` of a purge that was given up
 MAX_ATTEMPTS: Final = 12
 _LEASE: Final = timedelta(minutes=1)  # a request takes at most 15 s
 _FIRST_PAUSE: Final = timedelta(seconds=2)
 _LONGEST_PAUSE: Final = timedelta(hours=1)
 
+# A read that began before the deletion can fill the cache again after the first purge.
 REPEAT_AFTER: Final = timedelta(seconds=60)
-"""Pause before a purge is repeated. A read that began before the deletion can fill the cache again
-after the first purge."""
 
 
 class Purge(NamedTuple):
-    """Claimed row. `attempts` is the number of failed attempts."""
+    """Claimed purge of a URL. `attempts` is the number of failed attempts."""
 
     id: uuid.UUID
     url: str
@@ -50,9 +47,13 @@ def add_purges(
     *,
     by_library: bool,
 ) -> None:
-    """Queue purges of images, in the transaction that records their deletion or replacement."""
-    covered = by_library or config.covers_compute
-    stale = [key for key in keys if covered and (by_library or key.text.startswith(COMPUTE_PREFIX))]
+    """Insert purges of images, in the transaction that records their deletion or replacement.
+
+    `by_library` is True if the media library has deleted the images. Otherwise, only images below
+    `compute/` are purged, and only if the settings say so.
+    """
+    is_covered = by_library or config.covers_compute
+    stale = [k for k in keys if is_covered and (by_library or k.text.startswith(COMPUTE_PREFIX))]
     common = {"created_at": now(), "due_at": now()}
     rows = [{"id": new_id(), "url": url, **common} for key in stale for url in config.urls(key)]
     if rows:
@@ -60,7 +61,7 @@ def add_purges(
 
 
 async def restore_purge(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
-    """Queue the purge of a dead letter again."""
+    """Retry a purge that is a dead letter: insert its row again."""
     url, created_at = dead_letter.payload["url"], dead_letter.created_at
     row = {"id": dead_letter.id, "url": url, "created_at": created_at, "due_at": now()}
     await connection.execute(sa.insert(purges).values(row))
@@ -77,13 +78,13 @@ class PurgeRows(Rows):
             return ()
         async with self._engine.writing() as connection:
             rows = await connection.execute(due.with_for_update(skip_locked=True))
-            found = [Purge(*row) for row in rows]
-            claimed = sa.update(purges).where(purges.c.id.in_([purge.id for purge in found]))
-            await connection.execute(claimed.values(leases.claimed(claim, _LEASE)))
-        return found
+            claimed = [Purge(*row) for row in rows]
+            update = sa.update(purges).where(purges.c.id.in_([purge.id for purge in claimed]))
+            await connection.execute(update.values(leases.claimed(claim, _LEASE)))
+        return claimed
 
     async def settle(self, claim: uuid.UUID, sent: Sequence[Purge]) -> None:
-        """Make purges that succeeded due once more, or delete those that were repeated."""
+        """Record successful purges. Schedule a second purge of each URL, then delete its row."""
         ours = purges.c.id.in_([purge.id for purge in sent]), leases.is_ours(purges, claim)
         again = {"attempts": 0, "is_repeat": True, "due_at": now() + REPEAT_AFTER}
         async with self._engine.writing() as connection:
@@ -93,10 +94,10 @@ class PurgeRows(Rows):
     async def postpone(
         self, claim: uuid.UUID, failed: Sequence[Purge], error: str, pause: timedelta | None
     ) -> int:
-        """Schedule the next attempt of purges that have failed equally often.
+        """Record failed purges, which have equal numbers of attempts, and schedule new attempts.
 
-        With a `pause`, the API has asked to wait, which does not count as an attempt. Return the
-        number of purges that became dead letters.
+        A `pause` that the API has requested does not count as an attempt. Return the number of
+        purges that became dead letters.
         """
         ours = purges.c.id.in_([purge.id for purge in failed]), leases.is_ours(purges, claim)
         before = failed[0].attempts
@@ -118,8 +119,8 @@ class PurgeRows(Rows):
         return len(letters)
 
     async def waiting(self) -> tuple[int, timedelta]:
-        """Return the number of URLs that were not purged once, and the age of the oldest one."""
+        """Return the number of URLs that were never purged, and the age of the oldest of these."""
         first = sa.func.min(purges.c.created_at, type_=purges.c.created_at.type)
-        asked = sa.select(*[sa.func.count().label("number"), first.label("oldest")])
-        row, moment = (await self._read(asked.where(~purges.c.is_repeat)))[0], now()
+        query = sa.select(*[sa.func.count().label("number"), first.label("oldest")])
+        row, moment = (await self._read(query.where(~purges.c.is_repeat)))[0], now()
         return row.number, moment - (row.oldest or moment)

@@ -17,7 +17,7 @@ from stillroom.store.settings.fields import SECURE_URL, SPLIT, STRIPPED, URL, VI
 
 @dataclass(frozen=True, slots=True)
 class PurgeConfig:
-    """Configuration of purges. `bases` are the URLs of the bucket at the CDN."""
+    """Configuration of purges. `bases` are the URLs at which the CDN serves the bucket."""
 
     api_url: str
     token: str = field(repr=False)
@@ -25,11 +25,11 @@ class PurgeConfig:
     covers_compute: bool
 
     def urls(self, key: StorageKey) -> Sequence[str]:
-        """Return the URLs of an image at the CDN."""
+        """Return the URLs at which the CDN serves an image."""
         return [f"{base}/{quote(key.text, safe='/')}" for base in self.bases]
 
     def request(self, urls: Sequence[str]) -> tuple[bytes, Mapping[str, str]]:
-        """Return the body and the headers of a request that purges URLs.
+        """Return the body and the headers of an API request that purges URLs.
 
         https://developers.cloudflare.com/api/resources/cache/methods/purge/
         """

@@ -1,4 +1,4 @@
-"""Table of purges that are due: one row for each URL, until it was purged twice."""
+"""Table of purges that are due: one row for each URL, until the URL was purged twice."""
 
 from typing import Final
 

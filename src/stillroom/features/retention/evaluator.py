@@ -4,13 +4,14 @@ A published run and its images expire together. Their age is counted from the pu
 """
 
 import heapq
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from stillroom.features.database.database import RowsOf, rows_of
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.retention.database import expiry_rows
 from stillroom.features.retention.rules import Expiration, Rule, Rules
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.service import Runs
@@ -28,9 +29,14 @@ from stillroom.store.pages import each_page
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, StoredImage
 
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
+    from stillroom.features.retention.rows import ExpiryRows
 
-class PublishedFolder(NamedTuple):
-    """Folder of a published run, with the time of the publication in nanoseconds."""
+expiry_rows: "RowsOf[ExpiryRows]" = rows_of("stillroom.features.retention.rows.ExpiryRows")
+
+
+class PublishedRun(NamedTuple):
+    """Published run: its folder, and the time of its publication in nanoseconds."""
 
     folder: ImagePath
     published_ns: int
@@ -44,21 +50,14 @@ class ExpiredRun(NamedTuple):
     expiration: Expiration
 
 
-class ExpiredPage(NamedTuple):
-    """Expired images and runs on one page of a listing."""
-
-    images: list[tuple[StoredImage, Expiration]]
-    runs: list[ExpiredRun]
-
-
 @dataclass(slots=True)
 class ScanState:
     """State of one retention scan.
 
     Attributes:
-        newest: Runs kept by each rule with `keep_last_runs`, by rule name: the oldest kept run
-            (publication time and folder), and the folders of all kept runs.
-        expired_folder: Folder of the last expired run. This scan skips the folder's images.
+        newest: Runs that a rule with `keep_last_runs` keeps, by the name of the rule: the oldest of
+            them (publication time and folder), and the folders of all of them.
+        expired_folder: Folder of the last expired run, whose images the scan skips.
     """
 
     newest: dict[str, tuple[tuple[datetime, str], frozenset[str]]] = field(default_factory=dict)
@@ -81,7 +80,7 @@ class RetentionEvaluator:
     async def pages(
         self, after: str, limit: int
     ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
-        """Yield pages of images that may expire, each with `after` for the next page (or None)."""
+        """Yield pages of images that may expire, each with the `after` of the next page or None."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for prefix in prefixes:
             if after.encode() > prefix.encode() and not after.startswith(prefix):
@@ -94,7 +93,7 @@ class RetentionEvaluator:
                 yield page.images, None if is_last else after
 
     async def begin_scan(self) -> ScanState:
-        """Find the newest runs for each rule with `keep_last_runs`."""
+        """Begin a scan: find the newest runs for each rule with `keep_last_runs`."""
         state = ScanState()
         for rule in self.rules:
             if rule.keep_last_runs is not None:
@@ -110,17 +109,17 @@ class RetentionEvaluator:
 
     async def find_expired(
         self, images: Sequence[StoredImage], at_ns: int, state: ScanState
-    ) -> ExpiredPage:
-        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
+    ) -> tuple[list[tuple[StoredImage, Expiration]], list[ExpiredRun]]:
+        """Return the images and runs on a page that have expired at `at_ns` (nanoseconds)."""
         alone, runs, seen = list[StoredImage](), list[ExpiredRun](), set[str]()
-        folders = dict[str, int | None]()
+        times = dict[str, int | None]()
         for image in images:
             path = image_entry(image.key.text)
             if state.expired_folder and path.startswith(f"{state.expired_folder}/"):
                 continue
             if not self.rules.may_expire(path, image.modified_ns, at_ns):
                 continue
-            run = await self.find_run(image.key, folders)
+            run = await self.find_run(image.key, times)
             if run is None:
                 alone += [] if is_reserved(image.key.text) else [image]
             elif run.folder.text not in seen:
@@ -128,54 +127,45 @@ class RetentionEvaluator:
                 if (expired_run := await self._expire_run(run, at_ns, state)) is not None:
                     runs.append(expired_run)
                     state.expired_folder = run.folder.text
-        return ExpiredPage(await self._find_expired_images(alone, at_ns), runs)
+        return await self._find_expirations(alone, at_ns), runs
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired on its own, not as a part of a published run."""
+        """Return whether an image has expired on its own. False if it is in a published run."""
         if await self.find_run(image.key, {}) is not None:
             return False
-        return bool(await self._find_expired_images([image], at_ns))
+        return bool(await self._find_expirations([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return an image's expiration; None if there is none, or if other runs determine it."""
-        rows = await self.database.rows()
-        times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
-        if self.rules.expire_anything and await (await expiry_rows(self.database)).filter_markable(
-            [image]
-        ):
+        """Return when an image will expire. None if never, or if this depends on other runs."""
+        marks = await (await self.database.rows()).deletions.of_saves([image])
+        times, rows = [mark.due_at for mark in marks], await expiry_rows(self.database)
+        if self.rules.expire_anything and await rows.filter_markable([image]):
             if (run := await self.find_run(image.key, {})) is not None:
                 expiration = await self.expected_run_expiration(run.folder.text, run.published_ns)
                 times += [] if expiration is None else [expiration]
             else:
-                times += [one.at for _, one in await self._find_expirations([image])]
+                times += [expiration.at for _, expiration in await self._find_expirations([image])]
         return min(times, default=None)
 
-    async def find_run(
-        self, key: StorageKey, folders: dict[str, int | None]
-    ) -> PublishedFolder | None:
-        """Return the published run that contains an image. `folders` caches publication times."""
+    async def find_run(self, key: StorageKey, times: dict[str, int | None]) -> PublishedRun | None:
+        """Return the published run that contains an image. `times` caches publication times."""
         for folder in folders_of(image_entry(key.text)):
-            if folder not in folders:
-                folders[folder] = await self.runs.published_ns(ImagePath(folder))
-            if (published_ns := folders[folder]) is not None:
-                return PublishedFolder(ImagePath(folder), published_ns)
+            if folder not in times:
+                times[folder] = await self.runs.published_ns(ImagePath(folder))
+            if (published_ns := times[folder]) is not None:
+                return PublishedRun(ImagePath(folder), published_ns)
         return None
 
-    async def _find_expired_images(
-        self, images: Sequence[StoredImage], at_ns: int
-    ) -> list[tuple[StoredImage, Expiration]]:
-        expirations = await self._find_expirations(images)
-        return [(image, one) for image, one in expirations if one.at_ns <= at_ns]
-
     async def _find_expirations(
-        self, images: Sequence[StoredImage]
+        self, images: Sequence[StoredImage], until_ns: float = math.inf
     ) -> list[tuple[StoredImage, Expiration]]:
-        tags, found = await self._read_tags(images, self.rules.tags), []
+        tags, expirations = await self._read_tags(images, self.rules.tags), []
         for image in images:
             path, tags_of_image = image_entry(image.key.text), tags.get(image.key, ())
             expiration = self.rules.find_expiration(path, image.modified_ns, tags_of_image)
-            found += [] if expiration is None else [(image, expiration)]
-        return found
+            if expiration is not None and expiration.at_ns <= until_ns:
+                expirations.append((image, expiration))
+        return expirations
 
     async def _read_tags(
         self, images: Sequence[StoredImage], tags: frozenset[str]
@@ -185,19 +175,18 @@ class RetentionEvaluator:
         return await (await self.database.rows()).tags.of_images(images, tags)
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> datetime | None:
-        """Return a run's expiration; None if there is none, or if other runs determine it."""
+        """Return when a run will expire. None if never, or if this depends on other runs."""
         touching, covering = self.rules.touching(folder), self.rules.covering(folder)
-        if any(rule.keep for rule in touching):
+        counts_runs = any(rule.keep_last_runs is not None for rule in covering)
+        if not covering or counts_runs or any(rule.keep for rule in touching):
             return None
-        if any(rule.keep_last_runs is not None for rule in covering):
-            return None
-        if not covering or await self._has_tagged_resource(folder, touching):
+        if await self._has_tagged_resource(folder, touching):
             return None
         rule = min(covering, key=lambda rule: rule.after_ns)
         return Expiration(published_ns + rule.after_ns, rule).at
 
     async def _expire_run(
-        self, run: PublishedFolder, at_ns: int, state: ScanState
+        self, run: PublishedRun, at_ns: int, state: ScanState
     ) -> ExpiredRun | None:
         folder = run.folder.text
         touching, expirations = self.rules.touching(folder), list[Expiration]()
@@ -207,7 +196,7 @@ class RetentionEvaluator:
         for rule in self.rules.covering(folder):
             expires_ns = run.published_ns + rule.after_ns
             if rule.keep_last_runs is not None:
-                since = await self._outnumbered_since(rule, folder, state)
+                since = await self._surplus_since(rule, folder, state)
                 if since is None:
                     return None
                 expires_ns = max(expires_ns, int(since.timestamp()) * 10**9)
@@ -220,10 +209,8 @@ class RetentionEvaluator:
         earliest = min(expirations, key=lambda expiration: expiration.at_ns)
         return ExpiredRun(run.folder, saved_until_ns, earliest)
 
-    async def _outnumbered_since(
-        self, rule: Rule, folder: str, state: ScanState
-    ) -> datetime | None:
-        """Return the time since which `keep_last_runs` newer runs exist; None if fewer exist."""
+    async def _surplus_since(self, rule: Rule, folder: str, state: ScanState) -> datetime | None:
+        """Return since when there are `keep_last_runs` newer runs, or None if there are fewer."""
         if rule.name not in state.newest:
             return None
         last, newest = state.newest[rule.name]

@@ -1,8 +1,8 @@
 """Expiry scan: finds images and runs that have expired, and schedules their deletion.
 
-Only one process scans at a time, slowly enough not to delay requests. The position is committed
-together with the pending deletions from each page, so that another process can resume the scan
-after a crash. Before a pending deletion is executed, the retention rules are checked again.
+Only one process scans at a time, slowly enough not to delay requests. For each page, one
+transaction records the position and the pending deletions, so that another process can resume the
+scan after a crash. Before a pending deletion is executed, the retention rules are checked again.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict
 from stillroom.features.database import clock
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.resource import DueMark
-from stillroom.features.retention.database import expiry_rows
-from stillroom.features.retention.evaluator import ExpiredRun, RetentionEvaluator
+from stillroom.features.retention.evaluator import ExpiredRun, RetentionEvaluator, expiry_rows
 from stillroom.features.retention.rules import Rules
 from stillroom.features.runs.deletion import SHORTEST_GRACE, RunDeletions
 from stillroom.store.port import ImageStorage
@@ -26,7 +25,7 @@ _PAGE: Final = 250
 _PAUSE_S: Final = 1.0  # after each page, so that a million images take 67 minutes
 _LEASE: Final = timedelta(minutes=5)
 SCAN: Final = "expiry"  # name in the table of the background scans
-_SCANS_PER_LIFETIME: Final = 24  # of the shortest rule, so that images expire at most 4 % late
+_SCANS_PER_LIFETIME: Final = 24  # with the shortest rule: images expire at most 4 % late
 _LONGEST_WAIT: Final = timedelta(days=1)
 
 log = logging.getLogger("stillroom.media")
@@ -47,7 +46,7 @@ class Expiry:
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
-        """Run the scan if it is due, or resume it. Return the number of newly marked images.
+        """Run or resume the scan if it is due. Return the number of images to be deleted.
 
         `stops_within` waits for a number of seconds, and returns whether to stop the scan. If the
         storage or the database fails (`BackendUnavailable`), a later call resumes the scan.
@@ -69,30 +68,27 @@ class Expiry:
         rows, state = await expiry_rows(self._database), await self._evaluator.begin_scan()
         async for images, after in self._evaluator.pages(position, _PAGE):
             at_ns = clock.to_nanoseconds(clock.CLOCK.earliest())
-            expired = await self._evaluator.find_expired(images, at_ns, state)
-            marked.extend([await self._delete_run(run) for run in expired.runs])
+            expired, runs = await self._evaluator.find_expired(images, at_ns, state)
+            marked.extend([await self._delete_run(run) for run in runs])
             keys = await rows.mark_expired(
                 claim,
-                [image for image, _ in expired.images],
+                [image for image, _ in expired],
                 due_at=clock.CLOCK.latest() + self._due_after,
                 after=after or "",
                 lease=_LEASE,
             )
             if keys is None:
                 return  # the lease ran out, and another process has claimed the scan
-            rules = {image.key: expiration.rule.name for image, expiration in expired.images}
+            rules = {image.key: expiration.rule.name for image, expiration in expired}
+            message = "%r will be deleted, because it has expired (retention rule: %s)"
             for key in keys:
-                log.info(
-                    "%r will be deleted, because it has expired (retention rule: %s)",
-                    key.text,
-                    rules[key],
-                )
+                log.info(message, key.text, rules[key])
             marked.append(len(keys))
             if after is not None:
                 yield _PAUSE_S
 
     async def still_holds(self, mark: DueMark) -> bool:
-        """Return whether an image marked for deletion is still expired under the current rules.
+        """Return whether an image with a pending deletion is still expired by the current rules.
 
         Raises `ImageNotFound`, or `PreconditionFailed` if the image was saved again.
         """
@@ -104,17 +100,14 @@ class Expiry:
 
     async def _delete_run(self, run: ExpiredRun) -> int:
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
+        name, rule = run.folder.text, run.expiration.rule.name
         try:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)
         except (RunNotFound, RunConflict, BackendUnavailable) as error:
             # Another process is deleting the run. The next scan finds any images that are left.
-            log.warning("cannot delete the expired run %r, will retry: %s", run.folder.text, error)
+            log.warning("cannot delete the expired run %r, will retry: %s", name, error)
             return 0
-        log.info(
-            "deleted the run %r, because it had expired (retention rule: %s)",
-            run.folder.text,
-            run.expiration.rule.name,
-        )
+        log.info("deleted the run %r, because it had expired (retention rule: %s)", name, rule)
         return deleted.marked
 
 

@@ -18,7 +18,7 @@ from stillroom.store.settings import Settings
 
 
 class RetentionFeature(Feature):
-    """Expiration of images and runs. `expiry` is None if no rule can expire images or runs."""
+    """Expiration of images and runs. `expiry` is None if no rule expires anything."""
 
     expiry: Expiry | None = None
 
@@ -41,7 +41,7 @@ class RetentionFeature(Feature):
         return Hooks(save=(self._lifetimes,))
 
     def jobs(self) -> Iterable[Job]:
-        """Return the scan for expired images and runs, if any rule can expire them."""
+        """Return the scan for expired images and runs, or nothing if no rule can expire them."""
         expiry = self.expiry
         return [] if expiry is None else [Job(lambda stop: expiry.mark_expired(stop.within))]
 
@@ -54,9 +54,6 @@ class RetentionFeature(Feature):
 def rules_of(settings: Settings) -> Rules:
     """Read the retention rules from their file and `STILLROOM_COMPUTE_TTL`."""
     section = settings.section(RetentionSettings)
-    file = section.retention_file
-    return read_rules(
-        file or settings.data_dir / FILE_NAME,
-        is_named=file is not None,
-        compute_ttl=section.compute_ttl,
-    )
+    named, ttl = section.retention_file, section.compute_ttl
+    file = named or settings.data_dir / FILE_NAME
+    return read_rules(file, is_named=named is not None, compute_ttl=ttl)

@@ -16,8 +16,8 @@ _MAX_RUNS: Final = 10_000
 def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> Rules:
     """Read the rules from a file, and add a rule for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
 
-    `is_named` is True if a setting contains the file's name. The file must then exist. Raises
-    `ConfigurationError` if the file cannot be read or is invalid.
+    With `is_named` (named by a setting), the file must exist. Raises `ConfigurationError` if the
+    file cannot be read or is invalid.
     """
     rules = [] if compute_ttl is None else [Rule(COMPUTE_TTL, "", expire_after=compute_ttl)]
     data = read_file(file, is_named=is_named)

@@ -1,4 +1,4 @@
-"""Images saved with a limited lifetime: their deletion is scheduled right after the save."""
+"""Lifetimes of images (`Expires-In`): a deletion is scheduled directly after the save."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
@@ -17,7 +17,7 @@ _EXPIRES_IN: Final = (
 
 
 class Lifetimes:
-    """`SaveHook` that schedules the deletion of images saved with a limited lifetime."""
+    """Hook into saves (`SaveHook`) that schedules the deletion of images with a lifetime."""
 
     headers: ClassVar[tuple[RequestHeader, ...]] = (RequestHeader("Expires-In", _EXPIRES_IN, "7d"),)
 
@@ -37,9 +37,9 @@ class Lifetimes:
         return finish
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
-        """Schedule the deletion of an image after a lifetime, and return the expiration time.
+        """Schedule the deletion of an image after a lifetime, and return its expiration time.
 
-        If this call is repeated for the same save, the first expiration time remains.
+        A repeated call for the same version of the image does not change the expiration time.
         """
         due_at = clock.CLOCK.latest() + after
         return await (await self._database.rows()).deletions.mark_save(image, EXPIRED, due_at)

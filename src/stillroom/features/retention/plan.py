@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from stillroom.features.database.clock import to_nanoseconds
-from stillroom.features.retention.database import expiry_rows
-from stillroom.features.retention.evaluator import RetentionEvaluator
+from stillroom.features.retention.evaluator import RetentionEvaluator, expiry_rows
 from stillroom.features.retention.rules import Expiration
 from stillroom.paths import ImagePath
 from stillroom.store.values import StoredImage
@@ -17,10 +16,11 @@ _PAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """Image that an expiry scan would mark for deletion, or has already marked.
+    """Image for which an expiry scan would schedule a deletion, or has scheduled it.
 
-    `run` is the published run that contains the image; None if the image expires individually.
-    `due_at` is the time of the deletion if the image is already marked.
+    Attributes:
+        run: Published run that contains the image, or None if the image expires individually.
+        due_at: Time of the deletion if it is already scheduled.
     """
 
     image: StoredImage
@@ -32,21 +32,21 @@ class PlannedImage:
 async def planned_images(
     evaluator: RetentionEvaluator, at: datetime, on_page: Callable[[int], None] = lambda _: None
 ) -> AsyncIterator[PlannedImage]:
-    """Yield the images that a scan at the time `at` would mark for deletion, or has already marked.
+    """Yield the images for which a scan at the time `at` would schedule a deletion, or has done so.
 
     For a future time, the result assumes that nothing changes until then. `on_page` is called with
     the number of images after each page of the listing. Raises `ListingUnsupported`.
     """
     state, rows = await evaluator.begin_scan(), await evaluator.database.rows()
     async for images, _ in evaluator.pages("", _PAGE):
-        expired = await evaluator.find_expired(images, to_nanoseconds(at), state)
-        expirations = {image.key: expiration for image, expiration in expired.images}
-        candidates = [image for image, _ in expired.images]
+        expired, runs = await evaluator.find_expired(images, to_nanoseconds(at), state)
+        expirations = {image.key: expiration for image, expiration in expired}
+        candidates = [image for image, _ in expired]
         markable = await (await expiry_rows(evaluator.database)).filter_markable(candidates)
         due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(markable)}
         for image in markable:
             yield PlannedImage(image, expirations[image.key], None, due.get(image.key))
-        for run in expired.runs:
+        for run in runs:
             async for page in evaluator.runs.images(run.folder):
                 old = [image for image in page if image.modified_ns <= run.saved_until_ns]
                 recorded = await rows.resources.recorded_in_place(old)

@@ -1,4 +1,4 @@
-"""Pending deletions of expired images, which a scan writes while it holds its claim."""
+"""Database rows of the pending deletions of expired images, which the expiry scan inserts."""
 
 import uuid
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from stillroom.store.values import StoredImage
 
 
 class ExpiryRows(Rows):
-    """Access to the pending deletions of expired images."""
+    """Database rows of the pending deletions of expired images."""
 
     async def mark_expired(
         self,
@@ -31,10 +31,11 @@ class ExpiryRows(Rows):
         after: str,
         lease: timedelta,
     ) -> Sequence[StorageKey] | None:
-        """Mark a page of expired images for deletion, and record the scan's position.
+        """Schedule the deletion of a page of expired images, and record the scan's position.
 
-        Skip images that belong to a resource, and images with a failed deletion. Return the keys of
-        newly marked images; or None, without any change, if another process has claimed the scan.
+        Images of the media library, and images whose deletion has failed, are skipped. Return the
+        keys of the other images that had no pending deletion. Return None, without any change, if
+        another process has claimed the scan.
         """
         async with self._engine.writing() as connection:
             if not await leases.renew(connection, scans, claim, lease, after=after):
@@ -56,14 +57,12 @@ async def _filter_markable(
         return []
     keys = [image.key for image in images]
     keys_in_use = await keys_with_resource(connection, keys)
-    letters = await connection.execute(
-        sa.select(failed_deletions.c.storage_key, failed_deletions.c.save_id).where(
-            failed_deletions.c.storage_key.in_(among(connection, keys))
-        )
-    )
-    dead_saves = {tuple(row) for row in letters.all()}
+    failed = sa.select(failed_deletions.c.storage_key, failed_deletions.c.save_id)
+    is_listed = failed_deletions.c.storage_key.in_(among(connection, keys))
+    rows = await connection.execute(failed.where(is_listed))
+    failed_saves = {tuple(row) for row in rows.all()}
     return [
         image
         for image in images
-        if image.key not in keys_in_use and (image.key, image.save_id) not in dead_saves
+        if image.key not in keys_in_use and (image.key, image.save_id) not in failed_saves
     ]

@@ -17,8 +17,8 @@ _LATEST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 class Rule:
     """Retention rule from `retention.toml` (docs/retention.md). A limit of None does not apply.
 
-    `name` is, for example, `rule 2`, or the setting from which the rule comes. An image matches if
-    its path begins with `prefix`. A run matches if its folder plus a slash begins with `prefix`.
+    `name` is, for example, `rule 2`, or the setting from which the rule comes. A rule applies to
+    images whose path begins with `prefix`, and to runs whose `folder/` begins with `prefix`.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Rules:
 
     @property
     def tags(self) -> frozenset[str]:
-        """Tags that prevent an image's expiration under at least one rule."""
+        """Tags that at least one rule names in `unless_tagged`."""
         return frozenset().union(*(rule.unless_tagged for rule in self.rules))
 
     @property
     def shortest(self) -> timedelta | None:
-        """Shortest `expire_after` among all rules; None if it is not set in any rule."""
+        """Shortest `expire_after` of all rules, or None if no rule has one."""
         return min((r.expire_after for r in self.rules if r.expire_after is not None), default=None)
 
     @property
@@ -81,7 +81,7 @@ class Rules:
         return prefixes
 
     def may_expire(self, path: str, modified_ns: int, at_ns: int) -> bool:
-        """Return whether an image or its run may have expired. If True, a full check is needed."""
+        """Return whether an image or its run can have expired. If so, a full check must decide."""
         return any(
             rule.keep_last_runs is not None
             or (rule.expire_after is not None and modified_ns + rule.after_ns <= at_ns)
@@ -92,7 +92,7 @@ class Rules:
     def find_expiration(
         self, path: str, modified_ns: int, tags: Collection[str]
     ) -> Expiration | None:
-        """Return the expiration of an image outside published runs; None if the image is kept."""
+        """Return the expiration of an image that is in no published run, or None if it is kept."""
         expirations: list[Expiration] = []
         for rule in self.rules:
             if not path.startswith(rule.prefix):
@@ -105,12 +105,8 @@ class Rules:
 
     def touching(self, folder: str) -> Sequence[Rule]:
         """Return the rules that apply to at least a part of a folder's content."""
-        inside = folder + "/"
-        return [
-            rule
-            for rule in self.rules
-            if inside.startswith(rule.prefix) or rule.prefix.startswith(inside)
-        ]
+        path = f"{folder}/"
+        return [r for r in self.rules if path.startswith(r.prefix) or r.prefix.startswith(path)]
 
     def covering(self, folder: str) -> Sequence[Rule]:
         """Return the rules that apply to a folder's whole content."""

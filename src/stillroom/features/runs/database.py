@@ -1,4 +1,4 @@
-"""Access to the rows of runs. SQLAlchemy is imported on the first use."""
+"""Access to the database rows of runs. SQLAlchemy is imported on first use."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ run_rows: "RowsOf[RunRows]" = rows_of("stillroom.features.runs.rows.RunRows")
 
 
 def report_runs(engine: "RowsEngine") -> None:
-    """Let events about images name the published run that contains the image."""
+    """Add the hook that adds the published run of an image to events about the image."""
     from stillroom.features.runs.rows import find_runs
 
     engine.hooks.runs = find_runs

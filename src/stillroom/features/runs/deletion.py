@@ -1,12 +1,13 @@
-"""Deletion of runs: the manifest (list of images) is deleted at once, images after a grace period.
+"""Deletion of runs: first the manifest (list of images), and after a grace period the images.
 
 1. Insert a row for the run's deletion. After a crash, a sweeper (background job) resumes a deletion
    that has a row.
 2. Delete the manifest.
-3. Mark the images for deletion, page by page. Each commit records the position. With the trash,
-   move the images there instead, like the manifest in step 2.
+3. Mark the images for deletion, page by page. Each commit records the position.
 4. Delete any manifest that was written since step 2.
 5. Delete the row. A sweeper then executes the pending deletions of the images.
+
+If the run is moved to the trash, steps 2 and 3 move its files there instead.
 """
 
 import asyncio
@@ -35,10 +36,10 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.features.runs.rows import RunRows
 
 PAGE: Final = 1000  # images per transaction, which takes ten milliseconds
-_LEASE: Final = timedelta(minutes=2)  # without progress; then another process may resume
+_LEASE: Final = timedelta(minutes=2)  # time without progress after which others may resume
 SHORTEST_GRACE: Final = timedelta(minutes=1)  # longer than any transaction that records an image
 _MOVED_AT_ONCE: Final = 8
-_MOVED_PAGE: Final = 100  # moved before the lease is renewed
+_MOVED_PAGE: Final = 100  # images that are moved to the trash before the lease is renewed
 _TAKEN_OVER: Final = "another process is deleting the run: try again later"
 
 log = logging.getLogger("stillroom.media")
@@ -62,7 +63,7 @@ class RunDeletions:
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None, to_trash: bool = False
     ) -> RunDeletion:
-        """Delete an open or published run. Return the numbers of images marked and kept.
+        """Delete an open or published run. Return the numbers of deleted and kept images.
 
         Images that were saved after `saved_until` (default: now) are kept. With `to_trash`, the
         images are moved to the trash if there is one.
@@ -122,8 +123,8 @@ class RunDeletions:
             last = page.next_after or (images[-1].key.text if images else last)
             if is_trashed:
                 in_use = await rows.in_use(older)
-                await self._discard([one for one in older if one.key not in in_use], deletion)
-            is_ours = await rows.mark(
+                await self._discard([image for image in older if image.key not in in_use], deletion)
+            if not await rows.mark(
                 claim,
                 older,
                 newer=len(images) - len(older),
@@ -131,8 +132,7 @@ class RunDeletions:
                 after=last,
                 lease=_LEASE,
                 is_trashed=is_trashed,
-            )
-            if not is_ours:
+            ):
                 raise BackendUnavailable(_TAKEN_OVER)
             await asyncio.sleep(0)  # let other tasks run
         await self._delete_manifest(manifest)

@@ -15,16 +15,18 @@ from stillroom.store.port import ImageStorage
 from stillroom.store.values import ListQuery, Page
 
 _PAGE: Final = 1000
-_MANIFESTS_AT_ONCE: Final = 32  # opened concurrently
+_MANIFESTS_AT_ONCE: Final = 32  # manifests that are opened concurrently
 State = Literal["published", "open"]
 _Folders = AsyncIterator[tuple[str, "Run | None"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Open (unpublished) or published run. `published_at` is None if the run is open.
+    """Open (unpublished) or published run.
 
-    `count`, the number of images, is None if the run has no valid manifest.
+    Attributes:
+        published_at: None if the run is open.
+        count: Number of images, or None if the run has no valid manifest.
     """
 
     folder: str
@@ -66,11 +68,11 @@ class RunListing:
                 yield Run(text[:-1])
         levels = await self._levels_to(text, start)
         while levels:
-            found = await anext(levels[-1], None)
-            if found is None:
+            following = await anext(levels[-1], None)
+            if following is None:
                 levels.pop()
                 continue
-            folder, run = found
+            folder, run = following
             if run is not None:
                 yield run
                 continue
@@ -80,7 +82,7 @@ class RunListing:
             levels.append(self._folders(folder, page=page))
 
     async def _levels_to(self, prefix: str, start: str) -> list[_Folders]:
-        """Return folder iterators for the levels from `prefix` to `start`, to resume a listing."""
+        """Resume at `start`: return an iterator of the remaining folders on each level above it."""
         levels, after = list[_Folders](), start
         while start.startswith(prefix) and len(start) > len(prefix):
             inner = prefix + start[len(prefix) :].partition("/")[0] + "/"
@@ -91,19 +93,19 @@ class RunListing:
         return [*levels, self._folders(prefix, after)]
 
     async def _folders(self, prefix: str, after: str = "", page: Page | None = None) -> _Folders:
-        """Yield the folders on one level, each with its published run or None.
+        """Yield the folders in `prefix` that follow `after`, each with its published run or None.
 
-        `page` is the first page of the level if it was already read.
+        `page` is the first page of their listing if it was already read.
         """
         while True:
             page = page or await self._page(prefix, after)
             entries = [image_entry(entry) for entry in page.entries]
             folders = [entry for entry in entries if entry.endswith("/")]
             for at in range(0, len(folders), _MANIFESTS_AT_ONCE):
-                some = folders[at : at + _MANIFESTS_AT_ONCE]
-                runs = await asyncio.gather(*map(self.find_published, some))
-                for folder, run in zip(some, runs, strict=True):
-                    yield folder, run
+                batch = folders[at : at + _MANIFESTS_AT_ONCE]
+                runs = await asyncio.gather(*map(self.find_published, batch))
+                for pair in zip(batch, runs, strict=True):
+                    yield pair
             if not page.more:
                 return
             page, after = None, entries[-1]
@@ -122,11 +124,10 @@ class RunListing:
 
     async def find_published(self, folder: str) -> Run | None:
         """Return the published run in a folder (with a trailing slash), or None."""
-        try:
+        opened = None
+        with contextlib.suppress(InvalidPath):  # the name is too long for a manifest
             path = ImagePath.parse(folder[:-1])
             opened = await open_manifest(self._storage, path)
-        except InvalidPath:  # the name is too long for a manifest
-            return None
         if opened is None:
             return None
         with contextlib.closing(opened):

@@ -18,7 +18,7 @@ from stillroom.store.values import OpenedImage, StoredImage
 MANIFEST_NAME: Final = ".run.json"  # reserved in `paths.py`
 CONTENT_TYPE: Final = "application/json"
 MAX_BYTES: Final = 128 * 1024**2  # 100,000 images with the longest paths, 500,000 with usual ones
-FACTS_BYTES: Final = 512  # maximum of an image's line without its path; usually about 200
+FACTS_BYTES: Final = 512  # maximum size of an image's line without its path; usually about 200
 _MAX_LINE_BYTES: Final = 4096  # the longest path has 1,016 bytes before escaping
 _IMAGES: Final = '"images":['
 _END: Final = b"]}\n"
@@ -63,7 +63,7 @@ class ImageSet:
 
 
 def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
-    """Return an image's manifest entry."""
+    """Return the entry of an image in a manifest, as a JSON object."""
     return {
         "path": image_entry(image.key.text),
         "size": image.size,
@@ -76,7 +76,7 @@ def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
 async def encode(
     head: ManifestHead, images: AsyncIterator[list[dict[str, object]]]
 ) -> AsyncIterator[bytes]:
-    """Yield an encoded manifest in chunks. Raise `TooLarge` if it would exceed `MAX_BYTES`."""
+    """Encode a manifest and yield it in chunks. Raise `TooLarge` if it would exceed `MAX_BYTES`."""
     first_line = {
         "version": 1,
         "folder": head.folder,
@@ -88,16 +88,16 @@ async def encode(
     size = 0
     async for page in images:
         chunk = ",\n".join(map(_json, page)).encode("utf-8", "backslashreplace")
-        if chunk and size:
-            chunk = b",\n" + chunk
+        if not chunk:
+            continue
+        chunk = b",\n" * bool(size) + chunk
         size += len(chunk)
         if size > MAX_BYTES - _MAX_LINE_BYTES:
             raise TooLarge(
                 f"the run's manifest would be larger than {MAX_BYTES} bytes: publish it as "
                 "several runs, each in its own folder"
             )
-        if chunk:
-            yield chunk
+        yield chunk
     yield b"\n" + _END
 
 
@@ -117,7 +117,7 @@ async def read_head(opened: OpenedImage) -> ManifestHead | None:
 
 
 async def read_images(opened: OpenedImage) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield a manifest's image entries, or raise ValueError if it is invalid or incomplete."""
+    """Yield the entries of a manifest. Raise ValueError if it is invalid or incomplete."""
     lines = _lines(opened)
     await anext(lines, b"")
     async for line in lines:

@@ -1,4 +1,4 @@
-"""HTTP operations on runs, which are folders of images that are published together."""
+"""HTTP operations on runs (folders of images that are published together)."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,7 @@ class RunToPublish(JsonForm, max_bytes=1024, example='{"expected": 4}'):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunsParameters:
-    """Query parameters of `GET /storage/runs`. If `state` is None, all runs are listed."""
+    """Query parameters of `GET /storage/runs`."""
 
     prefix: Annotated[
         ImagePrefix,
@@ -150,15 +150,13 @@ class RunOperations:
 
     async def _respond(self, page: Sequence[Run]) -> Response:
         """Return runs as JSON. Expirations are null if the database does not respond in time."""
-        expirations = dict[str, datetime]()
+        expirations = dict[str, datetime | None]()
         if (find := self.expiration) is not None:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
                 async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
                     for run in page:
-                        if run.published_at is not None:
-                            at = await find(run.folder, to_nanoseconds(run.published_at))
-                            if at is not None:
-                                expirations[run.folder] = at
+                        if (at := run.published_at) is not None:
+                            expirations[run.folder] = await find(run.folder, to_nanoseconds(at))
         return json_answer([_as_json(run, expirations.get(run.folder)) for run in page])
 
     async def _list(self, parameters: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
@@ -166,21 +164,19 @@ class RunOperations:
             if parameters.state in (None, run.state):
                 yield run
 
-    async def _page_by_time(
-        self, parameters: RunsParameters, visible: ImagePrefix
-    ) -> Sequence[Run]:
-        sign = -1 if parameters.sort.startswith("-") else 1
+    async def _page_by_time(self, query: RunsParameters, visible: ImagePrefix) -> Sequence[Run]:
+        sign = -1 if query.sort.startswith("-") else 1
 
         def order(run: Run) -> tuple[bool, float]:
             at = run.published_at
             return at is None, 0 if at is None else sign * at.timestamp()
 
         page: list[Run] = []
-        async for run in self._list(parameters, visible):
+        async for run in self._list(query, visible):
             page.append(run)
-            if len(page) == 2 * parameters.limit:  # limits the memory
-                page = (await asyncio.to_thread(sorted, page, key=order))[: parameters.limit]
-        return sorted(page, key=order)[: parameters.limit]
+            if len(page) == 2 * query.limit:  # so that memory stays bounded
+                page = (await asyncio.to_thread(sorted, page, key=order))[: query.limit]
+        return sorted(page, key=order)[: query.limit]
 
     # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
     @Operation(
@@ -216,7 +212,7 @@ class RunOperations:
 
     @Operation("DELETE", _FOLDER, (404, 409, 501, 503), answer=DeletedRun, query=DeleteParameters)
     async def delete_run(self, request: Request) -> Response:
-        """Delete a run. Its manifest is deleted immediately, its images after the grace period."""
+        """Delete a run's manifest immediately, and its images after the grace period."""
         call = await Call.of(request, self.authorize)
         folder = _run_folder(call, "storage:delete")
         purge = call.query(DeleteParameters).purge
@@ -227,7 +223,7 @@ class RunOperations:
 
 
 def _run_folder(call: Call, *scopes: Scope, suffix: str = "") -> ImagePath:
-    """Return the run's folder from the URL. Require that the token grants `scopes` for it."""
+    """Return the run's folder from the URL. Raise an error if the token lacks a scope for it."""
     try:
         folder = ImagePath.from_target(raw_image_path(call.request, suffix=suffix))
         manifest_key(folder)  # the path may be too long for it

@@ -1,8 +1,10 @@
-"""Rows of published runs, and of unfinished deletions of runs.
+"""Database rows of published runs, and of unfinished deletions of runs.
 
-A deletion that has a row is resumed after a crash. A transaction locks such a row before any row in
-the lock order of `statements.py`. A transaction that changes the row of a published run reports the
-publication. If a process crashes before that, the client gets no response, and repeats the request.
+A deletion that has a row is resumed after a crash. A transaction locks this row before any row in
+the lock order of `features/library/rows/statements.py`.
+
+The row of a published run shows that its event `run.published` was written. If a process crashes
+before that, the client gets no response, and repeats the request.
 """
 
 import uuid
@@ -32,7 +34,7 @@ _START: Final[dict[str, object]] = {"after": "", "marked": 0, "kept": 0, "newer"
 
 
 class RunRows(Rows):
-    """Database rows of the published runs in one library's storage, and of their deletions."""
+    """Database rows of published runs, and of the deletions of runs."""
 
     async def begin(
         self,
@@ -45,8 +47,8 @@ class RunRows(Rows):
     ) -> RunDeletion | None:
         """Insert and claim the deletion of a run, or return None if another process has claimed it.
 
-        If the run already has a row, its deletion restarts, and the later `saved_until` is used. An
-        id in the trash is kept, unless `trash_id` is None.
+        If the deletion already has a row, it restarts with the later `saved_until` of the two. Its
+        trash id is kept, unless `trash_id` is None.
         """
         start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:
@@ -72,25 +74,14 @@ class RunRows(Rows):
         return None if row is None else _deletion(row)
 
     async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> RunDeletion | None:
-        """Claim and return a deletion on which no other process is working, or return None."""
-        free = (
-            sa.select(run_deletions.c.folder)
-            .where(leases.is_free(run_deletions))
-            .order_by(run_deletions.c.saved_until)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        async with self._engine.writing() as connection:
-            folder = (await connection.execute(free)).scalar_one_or_none()
-            if folder is None:
-                return None
-            claimed = await connection.execute(
-                sa.update(run_deletions)
-                .where(run_deletions.c.folder == folder)
-                .values(leases.claimed(claim, lease))
-                .returning(*_COLUMNS)
-            )
-            return _deletion(claimed.one())
+        """Claim and return a deletion that no other process has claimed, or None if none exists."""
+        free = sa.select(run_deletions.c.folder).where(leases.is_free(run_deletions))
+        oldest = free.order_by(run_deletions.c.saved_until).limit(1)
+        folder = oldest.with_for_update(skip_locked=True).scalar_subquery()
+        update = sa.update(run_deletions).where(run_deletions.c.folder == folder)
+        update = update.values(leases.claimed(claim, lease))
+        claimed = await self._execute(update.returning(*_COLUMNS))
+        return _deletion(claimed[0]) if claimed else None
 
     async def mark(
         self,
@@ -105,38 +96,31 @@ class RunRows(Rows):
     ) -> bool:
         """Mark one page of a run's images for deletion, record the progress and renew the claim.
 
-        `images` were saved at `saved_until` or earlier. `newer` counts the images saved later.
-        Images that were moved to the trash (`is_trashed`) are only counted. Return False, without
-        any change, if another process has claimed the deletion.
+        `images` were saved at `saved_until` or earlier. `newer` is the number of images on the page
+        that were saved later. Images that were moved to the trash (`is_trashed`) are only counted.
+        Return False, without any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:
-            if not await leases.renew(connection, run_deletions, claim, lease, after=after):
-                return False
             in_use = await keys_with_resource(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in in_use]
-            if not is_trashed:
+            numbers = {"marked": len(marked), "kept": len(in_use), "newer": newer}
+            sums = {name: run_deletions.c[name] + number for name, number in numbers.items()}
+            values = {"after": after, **sums}
+            is_ours = await leases.renew(connection, run_deletions, claim, lease, **values)
+            if is_ours and not is_trashed:
                 await mark_saves(connection, marked, DELETED, due_at)
-            await connection.execute(
-                sa.update(run_deletions)
-                .where(leases.is_ours(run_deletions, claim))
-                .values(
-                    marked=run_deletions.c.marked + len(marked),
-                    kept=run_deletions.c.kept + len(images) - len(marked),
-                    newer=run_deletions.c.newer + newer,
-                )
-            )
-        return True
+        return is_ours
 
     async def in_use(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of those images that a resource of the media library uses."""
+        """Return the keys of the images that must be kept because the media library uses them."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Delete a finished deletion's row, and return it. Return None if the claim is lost."""
-        this = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))
+        """Delete and return the row of a finished deletion. Return None if the claim is lost."""
+        delete = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))
         async with self._engine.writing() as connection:
-            row = (await connection.execute(this.returning(*_COLUMNS))).one_or_none()
+            row = (await connection.execute(delete.returning(*_COLUMNS))).one_or_none()
             if row is None:
                 return None
             ended = _deletion(row)
@@ -149,8 +133,7 @@ class RunRows(Rows):
 
     async def release(self, claim: uuid.UUID) -> None:
         """Release the claim on a deletion, so that any process can claim it at once."""
-        async with self._engine.writing() as connection:
-            await leases.release(connection, run_deletions, claim)
+        await self._execute(leases.release(run_deletions, claim))
 
     async def under_way(self) -> Sequence[RunDeletion]:
         """Return all unfinished deletions of runs."""
@@ -158,7 +141,7 @@ class RunRows(Rows):
         return [_deletion(row) for row in await self._read(statement)]
 
     async def take(self, under_way: Sequence[RunDeletion]) -> None:
-        """Insert run deletions from another library. They start from the beginning."""
+        """Insert unfinished deletions from another database. They start from the beginning."""
         async with self._engine.writing() as connection:
             for deletion in under_way:
                 await connection.execute(
@@ -168,12 +151,12 @@ class RunRows(Rows):
                 )
 
     async def is_deleting(self, folders: Sequence[str]) -> bool:
-        """Return whether any of these folders is a run that is being deleted."""
+        """Return whether a run in one of these folders (key prefixes) is being deleted."""
         statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
         return bool(await self._read(statement.limit(1)))
 
     async def note_publication(self, folder: ImagePath, save_id: str, count: int) -> None:
-        """Report that a run was published, unless this version of its manifest was reported."""
+        """Write the event `run.published`, unless this version of the manifest already has one."""
         key = KeyPrefix.of_folder(folder).text
         known = sa.select(run_publications.c.save_id).where(run_publications.c.folder == key)
         if [row.save_id for row in await self._read(known)] == [save_id]:
@@ -190,11 +173,8 @@ class RunRows(Rows):
             if changed.one_or_none() is not None:
                 await self._report(connection, "run.published", folder.text, count)
 
-    async def _report(
-        self, connection: AsyncConnection, event: str, folder: str, count: int
-    ) -> None:
-        actor = causes.current.get().actor
-        change = Change(event, folder, actor=actor, data={"count": count})
+    async def _report(self, connection: AsyncConnection, kind: str, path: str, count: int) -> None:
+        change = Change(kind, path, actor=causes.current.get().actor, data={"count": count})
         await self._engine.note_written(connection, change)
 
 
@@ -203,11 +183,11 @@ def _deletion(row: sa.Row[Any]) -> RunDeletion:
 
 
 def find_runs(connection: sa.Connection, keys: Iterable[StorageKey]) -> Mapping[StorageKey, str]:
-    """Return the published run of each image that is in one, by storage key."""
+    """Return the folders of published runs, by the keys of the images that they contain."""
     parents = {key: [f"{folder}/" for folder in folders_of(key.text)] for key in keys}
-    wanted = {(folder,) for folders in parents.values() for folder in folders}
-    folders = sa.select(table_of(connection, ["folder"], wanted).c.folder)
-    found = sa.select(run_publications.c.folder).where(run_publications.c.folder.in_(folders))
-    published = {*connection.execute(found).scalars()}
+    rows = {(folder,) for folders in parents.values() for folder in folders}
+    folders = sa.select(table_of(connection, ["folder"], rows).c.folder)
+    query = sa.select(run_publications.c.folder).where(run_publications.c.folder.in_(folders))
+    published = {*connection.execute(query).scalars()}
     runs = {key: published.intersection(folders) for key, folders in parents.items()}
     return {key: image_entry(min(run)).rstrip("/") for key, run in runs.items() if run}

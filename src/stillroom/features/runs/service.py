@@ -60,8 +60,8 @@ class Runs:
         """Publish a run, and return its manifest, which the caller must close.
 
         All images in the folder and its subfolders belong to the run. Their number must be
-        `expected`, unless that is None. A call can be repeated, also after a crash, and several
-        processes can publish a run at once.
+        `expected`, unless that is None. A call can be repeated after a crash, and several processes
+        can publish the same run at once.
 
         Raises:
             RunNotFound: the folder contains no images, and `expected` is None.
@@ -103,14 +103,15 @@ class Runs:
         try:
             saved = await self._storage.save(key, source, Condition(if_none_match=ANY))
         except PreconditionFailed:
+            await self._require_unnested(folder)
             published = await self.open_manifest(folder)
             if published is None:
                 raise RunConflict(_DELETED) from None
-            return await self._compare(folder, published, may_be_nested=True)
+            return await self._compare(folder, published)
         try:
             # A concurrent deletion also deletes this manifest, unless it has just finished.
             await self._require_not_deleting(folder, last)
-            # If nested runs are published at once, the second detects the first here.
+            # If nested runs are published at once, the second detects the first here or above.
             await self._require_unnested(folder)
         except BaseException:
             with contextlib.suppress(StillroomError):
@@ -125,8 +126,8 @@ class Runs:
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
         rows = await self._database.rows()
-        folders = [ImagePath(text) for text in (folder.text, *folders_of(folder.text))]
-        prefixes = [KeyPrefix.of_folder(path).text for path in folders]
+        folders = folder.text, *folders_of(folder.text)
+        prefixes = [KeyPrefix.of_folder(ImagePath(text)).text for text in folders]
         if await (await run_rows(self._database)).is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
         marks = await rows.deletions.of_saves(images) if images else ()
@@ -146,9 +147,9 @@ class Runs:
                 raise RunConflict(f"the folder is in the run {parent!r}, which is published")
 
     async def require_none_inside(self, folder: ImagePath) -> tuple[int, int]:
-        """Raise `RunConflict` if a published run is inside a folder.
+        """Raise `RunConflict` if a folder contains a published run in a subfolder.
 
-        Return the number of images, and the maximum size of their manifest in bytes.
+        Return the number of images in the folder, and the maximum size of their manifest in bytes.
         """
         own = manifest_key(folder).text
         count, size = 0, manifest.FACTS_BYTES
@@ -167,7 +168,7 @@ class Runs:
     async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
     ) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield manifest entries and check their number. Store the last page's images in `last`."""
+        """Yield pages of manifest entries. Check the total number. `last` gets the last page."""
         described = 0
         async for images in self.images(folder):
             await self._require_not_deleting(folder, images)
@@ -176,40 +177,35 @@ class Runs:
             described += len(page)
             yield page
         if described != count:
-            raise RunConflict(
-                "images of the run changed while it was published: publish it again",
-                count=described,
-            )
+            message = "images of the run changed while it was published: publish it again"
+            raise RunConflict(message, count=described)
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield manifest entries with hashes for a run's current images, page by page."""
+        """Yield pages of manifest entries for the images that are currently in a run's folder."""
         async for images in self.images(folder):
             yield await self._describe_page(images)
 
     async def images(self, folder: ImagePath) -> AsyncIterator[Sequence[StoredImage]]:
-        """Yield the images that are currently in a run's folder, page by page."""
+        """Yield pages of the images that are currently in a run's folder."""
         query = ListQuery(KeyPrefix.of_folder(folder), limit=PAGE)
         async for page in each_page(self._storage.entries, query):
             yield page.images
 
     async def _describe_page(self, images: Sequence[StoredImage]) -> list[dict[str, object]]:
-        entries = [await self._describe(image) for image in images]
-        return [entry for entry in entries if entry is not None]
+        entries = []
+        for image in images:
+            with contextlib.suppress(ImageNotFound):
+                entries.append(await self._describe(image))
+        return entries
 
-    async def _describe(self, image: StoredImage) -> dict[str, object] | None:
+    async def _describe(self, image: StoredImage) -> dict[str, object]:
         if image.sha256 is not None:
             return manifest.describe_image(image, image.sha256)
-        try:
-            opened = await self._storage.open(image.key)
-        except ImageNotFound:
-            return None
-        with contextlib.closing(opened):
+        with contextlib.closing(await self._storage.open(image.key)) as opened:
             return manifest.describe_image(opened.image, await hash_opened(opened))
 
-    async def _compare(
-        self, folder: ImagePath, published: OpenedImage, *, may_be_nested: bool = False
-    ) -> OpenedImage:
-        """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
+    async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
+        """Return an existing manifest, or raise `RunConflict` if the images differ from it."""
         try:
             in_manifest, in_folder = await _read_image_set(published), ImageSet()
             async for page in self.describe_images(folder):
@@ -222,8 +218,6 @@ class Runs:
                     "folder, and publish that one",
                     count=in_folder.count,
                 )
-            if may_be_nested:
-                await self._require_unnested(folder)
         except BaseException:
             published.close()
             raise
@@ -234,7 +228,7 @@ class Runs:
         return await self.published_ns(folder) is not None
 
     async def published_ns(self, folder: ImagePath) -> int | None:
-        """Return the time at which the folder's manifest was saved, in nanoseconds, or None."""
+        """Return when the folder's manifest was saved (nanoseconds), or None if it has none."""
         try:
             return (await self._storage.stat(manifest_key(folder))).modified_ns
         except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
@@ -262,7 +256,7 @@ class Runs:
                 raise RunConflict(_UNREADABLE) from None
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
-        """Open a run's manifest, as the function `open_manifest` does."""
+        """Open the manifest of a run in this storage. Return None if the run is not published."""
         return await open_manifest(self._storage, folder)
 
     async def require_images(self, folder: ImagePath) -> None:
@@ -273,7 +267,7 @@ class Runs:
 
 
 async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage | None:
-    """Open a run's manifest. Return None if the run is not published. The caller closes it.
+    """Open a run's manifest, which the caller must close. Return None if it does not exist.
 
     Raises `InvalidPath` if the name of the manifest would be too long.
     """

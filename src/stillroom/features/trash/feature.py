@@ -15,12 +15,12 @@ from stillroom.store.uploads import SavesUploads
 
 
 class TrashFeature(Feature):
-    """Trash, if it is switched on. If it is switched off later, its files expire as before."""
+    """Trash, if the settings enable it. Files in the trash still expire if it is disabled later."""
 
     trash: Trash | None = None
 
     def __init__(self, store: Store) -> None:
-        """Open the trash, and let deletions of runs use it."""
+        """Open the trash, and let deletions of runs move files to the trash."""
         retention = store.settings.section(TrashSettings).trash
         self._is_disk = store.settings.storage.kind == "disk"
         if retention is not None and isinstance(store.storage, SavesUploads):
@@ -29,7 +29,7 @@ class TrashFeature(Feature):
             store.need(RunsFeature).deletions.discard = self.trash.discard_of_run
 
     def hooks(self) -> Hooks:
-        """Return the hook that replaces deletions."""
+        """Return the hook that moves images to the trash instead of deleting them."""
         return NO_HOOKS if self.trash is None else Hooks(trash=self.trash.delete)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:

@@ -50,7 +50,7 @@ class TrashParameters:
 
 
 class PathToRestore(JsonForm, max_bytes=16 * 1024, example='{"path": "…"}'):
-    """Request body: new path of the image. By default, it is restored to its former path."""
+    """Request body: path for the image. By default, it is restored to its former path."""
 
     path: str | None = Field(default=None, examples=[PATH_EXAMPLE])
 
@@ -74,7 +74,7 @@ class TrashPage(BaseModel):
 
 
 class RestoredItem(BaseModel):
-    """Restored image or run with its `path`, or the reason why it was not restored."""
+    """Result for one id: `path` of the restored image or run, or the reason for a failure."""
 
     id: str = Field(examples=[ID_EXAMPLE])
     path: str | None = Field(None, examples=[PATH_EXAMPLE])
@@ -83,14 +83,14 @@ class RestoredItem(BaseModel):
 
 
 class RestoredItems(BaseModel):
-    """Result for each id, in the order of the request body."""
+    """Results for the ids, in the order of the request body."""
 
     results: list[RestoredItem]
 
 
 @dataclass(frozen=True, slots=True)
 class TrashOperations:
-    """Operations on the trash. If it is None, all requests are refused with 501."""
+    """Operations on the trash. If `trash` is None, all requests are refused with 501."""
 
     images: ImageOperations
     trash: Trash | None
@@ -182,7 +182,7 @@ class TrashOperations:
 
 
 def _require(grant: Grant, file: "TrashedFile", *scopes: Scope) -> ImagePath:
-    """Check the permissions for a deleted image or run. Return its path."""
+    """Return the path of a deleted image or run. Raise an error if the grant lacks a scope."""
     path = ImagePath(file.path.rstrip("/"))
     for scope in scopes:
         (grant.require_folder if file.is_of_run else grant.require)(scope, path)

@@ -1,13 +1,12 @@
-"""Rows of the trash. Each one has a pending deletion, with which a sweeper empties its place.
+"""Database rows of the trash. Each row has a pending deletion, which deletes the file.
 
 A transaction locks rows of pending deletions before rows of the trash.
 """
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -23,9 +22,8 @@ from stillroom.features.trash.tables import trash
 from stillroom.paths import StorageKey
 
 
-@dataclass(frozen=True, slots=True)
-class TrashedFile:
-    """Row of the table, whose columns `tables.py` describes."""
+class TrashedFile(NamedTuple):
+    """File in the trash: a row of the table `media_trash`, whose columns `tables.py` describes."""
 
     id: uuid.UUID
     trash_id: uuid.UUID
@@ -51,7 +49,7 @@ class TrashedFile:
         return self.storage_key.text.endswith(f"/{MANIFEST_NAME}")
 
 
-_COLUMNS: Final = [trash.c[field.name] for field in fields(TrashedFile)]
+_COLUMNS: Final = [trash.c[name] for name in TrashedFile._fields]
 _IS_MANIFEST: Final = sa.type_coerce(trash.c.storage_key, sa.String).endswith(f"/{MANIFEST_NAME}")
 _SHARED: Final = ("path", "content_type", "deleted_at", "purge_at", "actor", "place")
 _ENTRIES: Final[sa.Select[Any]] = (
@@ -70,27 +68,25 @@ class TrashRows(Rows):
     """Database rows of the trash."""
 
     async def add(self, file: TrashedFile) -> StorageKey:
-        """Insert a row with its pending deletion, unless it exists. Return its place."""
-        values = {column.name: getattr(file, column.name) for column in _COLUMNS}
+        """Insert a file's row and pending deletion, unless they exist. Return the trash key."""
         mark = {"id": file.id, "storage_key": file.place, "save_id": file.save_id, "reason": TRASH}
         mark |= {"created_at": file.deleted_at, "due_at": file.purge_at}
         mark |= {"content_hash": file.sha256}  # by which an erasure finds the file
         async with self._engine.writing() as connection:
             insert = insert_into(connection, deletions).values(mark)
             await connection.execute(insert.on_conflict_do_nothing())
-            insert = insert_into(connection, trash).values(values)
+            insert = insert_into(connection, trash).values(file._asdict())
             upsert = insert.on_conflict_do_update(
                 index_elements=[trash.c.id], set_={"actor": insert.excluded.actor}
             )
-            place: StorageKey = (
-                await connection.execute(upsert.returning(trash.c.place))
-            ).scalar_one()
+            result = await connection.execute(upsert.returning(trash.c.place))
+            place: StorageKey = result.scalar_one()
         return place
 
     async def cancel_others(self, file: TrashedFile) -> None:
-        """Cancel the pending deletions that this version had before it was moved.
+        """Cancel the pending deletions that the image had before it was moved to the trash.
 
-        If the version was to be erased, the file in the trash is due at once.
+        If one of them was an erasure, the file in the trash is due at once.
         """
         moved = deletions.c.storage_key == file.storage_key, deletions.c.save_id == file.save_id
         is_erased = sa.exists().where(*moved, deletions.c.reason == ERASED)
@@ -101,14 +97,14 @@ class TrashRows(Rows):
             await connection.execute(sa.delete(deletions).where(*others))
 
     async def remove(self, files: Sequence[TrashedFile]) -> None:
-        """Remove the rows of files that were deleted."""
+        """Delete the rows of files that were deleted."""
         ids = [file.id for file in files]
         await self._execute(sa.delete(deletions).where(deletions.c.id.in_(ids)))
 
     async def page(
         self, before: uuid.UUID | None, limit: int, prefix: str
     ) -> Sequence[sa.Row[Any]]:
-        """Return entries older than `before`, newest first: one for each image or run."""
+        """Return a row for each image or run, newest first, after the row with the id `before`."""
         # LIKE would ignore case in SQLite.
         entries = _ENTRIES.where(sa.func.substr(trash.c.path, 1, len(prefix)) == prefix)
         if before is not None:
@@ -116,12 +112,12 @@ class TrashRows(Rows):
         return await self._read(entries.limit(limit))
 
     async def find(self, trash_id: uuid.UUID) -> Sequence[TrashedFile]:
-        """Return the files with this id."""
+        """Return the files with an id in the trash."""
         files = sa.select(*_COLUMNS).where(trash.c.trash_id == trash_id)
         return [TrashedFile(**row._asdict()) for row in await self._read(files)]
 
     async def find_oldest(self, after: uuid.UUID | None) -> Sequence[TrashedFile]:
-        """Return the files with the oldest id, or with the one that follows `after`."""
+        """Return the files with the oldest id, or with the oldest id after `after`."""
         oldest = sa.select(trash.c.trash_id).order_by(trash.c.trash_id).limit(1)
         if after is not None:
             oldest = oldest.where(trash.c.trash_id > after)
@@ -129,18 +125,14 @@ class TrashRows(Rows):
         return await self.find(ids[0].trash_id) if ids else ()
 
     async def claim(self, claim: uuid.UUID, files: Sequence[TrashedFile], lease: timedelta) -> None:
-        """Claim files that have the same id. Raise an error if one of them is claimed already."""
+        """Claim all files with one id. Raise `BackendUnavailable` if one is claimed already."""
         ids = sa.select(trash.c.id).where(trash.c.trash_id == files[0].trash_id)
+        free = sa.update(deletions).where(deletions.c.id.in_(ids), leases.is_free(deletions))
         async with self._engine.writing() as connection:
-            claimed = await connection.execute(
-                sa.update(deletions)
-                .where(deletions.c.id.in_(ids), leases.is_free(deletions))
-                .values(leases.claimed(claim, lease))
-            )
+            claimed = await connection.execute(free.values(leases.claimed(claim, lease)))
             if claimed.rowcount != len(files):
                 raise BackendUnavailable("it is being restored or deleted already: try again later")
 
     async def release(self, claim: uuid.UUID) -> None:
-        """Release the claim on the files that are still in the trash."""
-        async with self._engine.writing() as connection:
-            await leases.release(connection, deletions, claim)
+        """Release the claim on files that are still in the trash."""
+        await self._execute(leases.release(deletions, claim))

@@ -3,25 +3,26 @@
 A crash at any point leaves an image in its place, in the trash, or in both (docs/adr/0044). A
 deletion has three steps:
 
-1. Insert a row and the pending deletion of a random place in the trash, in one transaction.
-2. Move the image there: with a rename on a disk, with a copy and a deletion in a bucket.
+1. In one transaction, insert a row with a random key in the trash, and a pending deletion of this
+   key.
+2. Move the image to this key. In a bucket, the image is copied and then deleted.
 3. Cancel other pending deletions of this version of the image.
 
-A row whose place is empty, after a crash or a refused move, is not listed. The sweeper removes it
-when its pending deletion is due. No failure deletes what may be in the trash. A restoration has
-three steps, too:
+After a crash or a refused move, a row may have no file. Such a row is not listed. The sweeper
+(background job) deletes it when the pending deletion is due. A restoration has three steps, too:
 
 1. Claim the pending deletion for a limited time (a lease), so that no sweeper executes it.
-2. Save the file as an image, unless another one has its name: with a hard link or with a copy.
+2. Save the file as an image (hard link or copy), unless another image has its name.
 3. Delete the file in the trash, then the row.
 
-After a crash, a repetition recognizes the image that was saved. If the lease ends during step 2 and
+After a crash, a repeated request recognizes the saved image. If the lease ends during step 2 and
 a sweeper deletes the file, either the image exists already, and does not depend on the file, or
 the restoration fails because the file has expired.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import secrets
 import uuid
@@ -75,28 +76,28 @@ class Trash:
     retention: timedelta
 
     async def delete(self, key: StorageKey, condition: Condition) -> Mapping[str, object]:
-        """Move an image to the trash, like `ImageStorage.delete`. Return its id for the client."""
+        """Move an image to the trash if it meets the condition. Return its id for the response."""
         for _ in range(_ATTEMPTS):
             image = await self.storage.stat(key)
             condition.check(image.etag)
-            with contextlib.suppress(PreconditionFailed):  # replaced meanwhile: check it again
+            with contextlib.suppress(PreconditionFailed):  # replaced meanwhile: check the new one
                 return {"trash_id": str(await self.discard(image))}
         raise BackendUnavailable("the image kept changing during the deletion: try again")
 
     async def discard_of_run(self, image: StoredImage, run: RunDeletion) -> None:
-        """Move an image or the manifest of a run to the trash, with the id of its deletion."""
+        """Move an image or the manifest of a run to the trash, with the trash id of the run."""
         with caused_by(Cause(causes.current.get().actor, reason="run")):
             await self.discard(image, run)
 
     async def discard(self, image: StoredImage, run: RunDeletion | None = None) -> uuid.UUID:
         """Move exactly this version of an image to the trash. Return its id there.
 
-        Raises the errors of `Uploads.discard`. If the database is away, nothing is moved.
+        Raises the errors of `Uploads.discard`. If the database does not respond, nothing is moved.
         """
         from stillroom.features.trash.rows import TrashedFile
 
         id_, trash_id = new_id(), None if run is None else run.trash_id
-        if trash_id is not None:  # a deletion that continues after a crash finds the same row
+        if trash_id is not None:  # a deletion that is resumed after a crash finds the same row
             id_ = uuid.uuid5(trash_id, f"{image.key.text} {image.save_id}")
         file = TrashedFile(
             id=id_,
@@ -121,16 +122,16 @@ class Trash:
     async def page(
         self, before: uuid.UUID | None, limit: int, prefix: str
     ) -> tuple[Sequence[Any], uuid.UUID | None]:
-        """Return a page of rows as `TrashRows.page` does, and the id before the next page."""
+        """Return a page of rows that have a file, and `before` of the next page (or None)."""
 
         async def exists(entry: Any) -> bool:  # noqa: ANN401  (a row)
             return entry.path.endswith("/") or await self._exists(entry)
 
         entries = await (await trash_rows(self.database)).page(before, limit + 1, prefix)
-        shown = entries[:limit]
-        there = await map_concurrently(exists, shown, limit=_AT_ONCE)
-        found = [entry for entry, is_there in zip(shown, there, strict=True) if is_there]
-        return found, shown[-1].trash_id if len(entries) > limit else None
+        page = entries[:limit]
+        have_files = await map_concurrently(exists, page, limit=_AT_ONCE)
+        following = page[-1].trash_id if len(entries) > limit else None
+        return [*itertools.compress(page, have_files)], following
 
     async def find(self, trash_id: uuid.UUID) -> Sequence["TrashedFile"]:
         """Return the files with an id in the trash, or raise `TrashNotFound`."""
@@ -141,11 +142,11 @@ class Trash:
     async def restore(
         self, files: Sequence["TrashedFile"], path: ImagePath | None = None
     ) -> StoredImage:
-        """Restore the files with one id: an image, to `path` if it is set, or a run.
+        """Restore the files with one id: an image (to `path` if it is set), or a run.
 
         Return the image, or the last file of the run. Raises:
-            PathConflict: an image has this name. Nothing was restored, unless it is in a run and
-                was saved during the restoration.
+            PathConflict: an image has this path. Nothing was restored, except possibly a part of a
+                run if the image was saved during the restoration.
             RunConflict: the run is still being deleted.
             TrashNotFound: the files have expired.
             BackendUnavailable: another request restores the same files, or a sweeper deletes them.
@@ -163,15 +164,15 @@ class Trash:
                 lambda file: self._restore(file, path), images, limit=_AT_ONCE
             )
             for manifest in (file for file in files if file.is_manifest):
-                restored.append(saved := await self._restore(manifest))
+                restored.append(saved := await self._restore(manifest, None))
                 if saved is not None:
                     folder = ImagePath(manifest.path.rstrip("/"))
                     await runs.note_publication(folder, saved.save_id, len(images))
         finally:
             with contextlib.suppress(BackendUnavailable):  # the claim then lasts until it expires
                 await rows.release(claim)
-        if found := [image for image in restored if image is not None]:
-            return found[-1]
+        if saves := [image for image in restored if image is not None]:
+            return saves[-1]
         raise TrashNotFound
 
     async def _require_free(self, file: "TrashedFile") -> None:
@@ -180,22 +181,20 @@ class Trash:
             if await self.files.find_saved(file.storage_key, file.id.hex) is None:
                 raise _conflict(file.storage_key)
 
-    async def _restore(
-        self, file: "TrashedFile", path: ImagePath | None = None
-    ) -> StoredImage | None:
-        """Restore a file. Return None if it does not exist any more."""
+    async def _restore(self, file: "TrashedFile", path: ImagePath | None) -> StoredImage | None:
         key = file.storage_key if path is None else StorageKey.of_image(path)
+        image: StoredImage | None
         try:
             with contextlib.closing(await self.storage.open(file.place)) as opened:
                 facts: dict[str, Any] = {"sha256": file.sha256, "content_type": file.content_type}
-                wanted = dataclasses.replace(opened.image, key=key, save_id=file.id.hex, **facts)
-                image = await self.files.restore(opened, wanted)
+                target = dataclasses.replace(opened.image, key=key, save_id=file.id.hex, **facts)
+                image = await self.files.restore(opened, target)
         except PreconditionFailed:
             raise _conflict(key) from None
         except ImageNotFound:  # expired, or restored before a crash
-            if (found := await self.files.find_saved(key, file.id.hex)) is None:
+            image = await self.files.find_saved(key, file.id.hex)
+            if image is None:
                 return None
-            image = found
         try:
             await self.purge([file])
         except BackendUnavailable as error:
@@ -203,7 +202,7 @@ class Trash:
         return image
 
     async def purge(self, files: Sequence["TrashedFile"]) -> None:
-        """Delete files in the trash, then their rows: this also works on a full disk."""
+        """Delete files in the trash, then their rows. This also works on a full disk."""
         rows = await trash_rows(self.database)
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
@@ -224,12 +223,10 @@ class Trash:
                 if not (oldest := await (await trash_rows(self.database)).find_oldest(last)):
                     break
             last = oldest[0].trash_id
-            there = await map_concurrently(self._exists, oldest, limit=_AT_ONCE)
-            if any(there):
+            have_files = await map_concurrently(self._exists, oldest, limit=_AT_ONCE)
+            if any(have_files):
                 log.warning("the disk is nearly full: deleting %r from the trash", oldest[0].path)
-            await self.purge(
-                [file for file, is_there in zip(oldest, there, strict=True) if is_there]
-            )
+            await self.purge([*itertools.compress(oldest, have_files)])
         return None
 
     async def _exists(self, file: Any) -> bool:  # noqa: ANN401  (with a `place`)

@@ -35,25 +35,23 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
     Raises the same exceptions as `Database.engine`.
     """
     with migrating(config) as connection:
-        found = _revision(connection)
-        if found == HEAD:
-            return found, HEAD
-        if found is not None and found > HEAD:
+        before = _revision(connection)
+        if before is None:
+            _create_tables(connection)
+        elif before > HEAD:
             raise BackendUnavailable(
-                f"the tables of the media library have schema version {found}, which a newer "
+                f"the tables of the media library have schema version {before}, which a newer "
                 "Stillroom created: run that Stillroom version or a later one"
             )
-        if found is not None and found < _OLDEST:
+        elif before < _OLDEST:
             raise BackendUnavailable(
-                f"the tables of the media library have schema version {found}, from before "
+                f"the tables of the media library have schema version {before}, from before "
                 "Stillroom 0.3: install Stillroom 0.3, run its `stillroom media migrate`, and then "
                 "start this version again"
             )
-        if found is None:
-            _create_tables(connection)
-        else:
+        elif before != HEAD:
             _upgrade(connection)
-        return found, HEAD
+        return before, HEAD
 
 
 def _create_tables(connection: sa.Connection) -> None:
@@ -61,19 +59,18 @@ def _create_tables(connection: sa.Connection) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            # The folder of the feature, or of one that it needs, was deleted (ARCHITECTURE.md).
+            # The folder of this feature, or of one that it needs, was deleted (ARCHITECTURE.md).
             if not str(error.name).startswith("stillroom.features."):
                 raise
     metadata.create_all(connection, checkfirst=False)  # never use another program's tables
     key = f"CONSTRAINT {_VERSIONS}_pkc PRIMARY KEY (version_num)"  # as Alembic declares it
-    connection.execute(
-        sa.text(f"CREATE TABLE {_VERSIONS} (version_num VARCHAR(32) NOT NULL, {key})")
-    )
+    columns = f"version_num VARCHAR(32) NOT NULL, {key}"
+    connection.execute(sa.text(f"CREATE TABLE {_VERSIONS} ({columns})"))
     connection.execute(sa.insert(_versions).values(version_num=HEAD))
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    # Imported here, since this takes a tenth of a second and nearly every start upgrades nothing.
+    # Imported here: the import takes a tenth of a second, and few starts migrate anything.
     from alembic import command
     from alembic.config import Config
 
@@ -84,7 +81,7 @@ def _upgrade(connection: sa.Connection) -> None:
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return the schema revision (None without tables). Raises the same errors as `migrate`."""
+    """Return the schema revision, or None without tables. Raises the same errors as `migrate`."""
     with migrating(config) as connection:
         return _revision(connection)
 
@@ -92,5 +89,5 @@ def found(config: RowsConfig) -> str | None:
 def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(_VERSIONS):
         return None
-    found: str | None = connection.execute(sa.select(_versions.c.version_num)).scalar()
-    return found
+    revision: str | None = connection.execute(sa.select(_versions.c.version_num)).scalar()
+    return revision

@@ -1,4 +1,4 @@
-"""Alembic environment that uses the connection and the transaction opened by `migrate`."""
+"""Alembic environment, which uses the connection and the transaction of `migrate`."""
 
 from alembic import context
 

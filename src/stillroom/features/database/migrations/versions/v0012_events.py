@@ -1,4 +1,4 @@
-"""Tables of events, of published runs that were reported, and of webhooks.
+"""Tables of events, of webhooks, and of published runs that have an event.
 
 The table `media_dead_letters`, which only versions before 0.3 read, is removed with its triggers.
 """
@@ -8,6 +8,8 @@ from typing import Final
 
 import sqlalchemy as sa
 from alembic import op
+
+from stillroom.features.database.tables import lease_columns
 
 revision: Final = "0012"
 down_revision: Final = "0011"
@@ -22,7 +24,7 @@ def upgrade() -> None:
     position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "events",
-        sa.Column("position", position, nullable=False, autoincrement=False),
+        sa.Column("position", position, primary_key=True, autoincrement=False),
         sa.Column("type", sa.String(32), nullable=False),
         sa.Column("occurred_at", _MOMENT, nullable=False),
         sa.Column("path", sa.String(_KEY_BYTES, collation=None if is_sqlite else "C")),
@@ -31,23 +33,20 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(16)),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.Column("found", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("position", name="pk_events"),
     )
     feed = op.create_table(
         "event_feed",
-        sa.Column("id", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("feed_id", sa.String(16), nullable=False),
         sa.Column("last_position", sa.BigInteger(), nullable=False),
         sa.Column("dropped_position", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_event_feed"),
     )
     row = {"id": 1, "feed_id": secrets.token_hex(8), "last_position": 0, "dropped_position": 0}
     op.bulk_insert(feed, [row])
     op.create_table(
         "media_run_publications",
-        sa.Column("folder", sa.String(_KEY_BYTES), nullable=False),
+        sa.Column("folder", sa.String(_KEY_BYTES), primary_key=True),
         sa.Column("save_id", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("folder", name="pk_media_run_publications"),
     )
     _create_webhooks()
     kind, cascade = ("TRIGGER", "") if is_sqlite else ("FUNCTION", " CASCADE")
@@ -62,7 +61,7 @@ def upgrade() -> None:
 def _create_webhooks() -> None:
     op.create_table(
         "webhook_endpoints",
-        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("filter", sa.JSON(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
@@ -72,14 +71,12 @@ def _create_webhooks() -> None:
         sa.Column("last_error", sa.Text()),
         sa.Column("lost", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", _MOMENT, nullable=False),
-        sa.Column("claimed_by", sa.Uuid()),
-        sa.Column("lease_until", _MOMENT),
-        sa.PrimaryKeyConstraint("name", name="pk_webhook_endpoints"),
+        *lease_columns(),
     )
     op.create_table(
         "webhook_failures",
-        sa.Column("endpoint", sa.String(64), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("endpoint", sa.String(64), primary_key=True),
+        sa.Column("position", sa.BigInteger(), primary_key=True),
         sa.Column("path", sa.String(_KEY_BYTES), nullable=False),
         sa.Column("event", sa.JSON(), nullable=False),
         sa.Column("occurred_at", _MOMENT, nullable=False),
@@ -88,7 +85,6 @@ def _create_webhooks() -> None:
         sa.Column("attempted_at", _MOMENT),
         sa.Column("due_at", _MOMENT),
         sa.Column("last_error", sa.Text()),
-        sa.PrimaryKeyConstraint("endpoint", "position", name="pk_webhook_failures"),
     )
     for columns in (("path", "position"), ("due_at",)):
         name = f"ix_webhook_failures_{columns[0]}"

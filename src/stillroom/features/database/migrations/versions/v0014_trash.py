@@ -1,4 +1,4 @@
-"""Table of the trash, and the id in the trash of a run that is being deleted."""
+"""Table of the trash, and column for the trash id of a run that is being deleted."""
 
 from typing import Final
 
@@ -14,9 +14,10 @@ _MOMENT: Final = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     """Create the table, and add the column."""
+    deletion = sa.ForeignKey("media_deletions.id", ondelete="CASCADE")
     op.create_table(
         "media_trash",
-        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), deletion, primary_key=True),
         sa.Column("trash_id", sa.Uuid(), nullable=False),
         sa.Column("path", sa.String(_KEY_BYTES), nullable=False),
         sa.Column("storage_key", sa.String(_KEY_BYTES), nullable=False),
@@ -28,10 +29,6 @@ def upgrade() -> None:
         sa.Column("deleted_at", _MOMENT, nullable=False),
         sa.Column("purge_at", _MOMENT, nullable=False),
         sa.Column("actor", sa.String(255)),
-        sa.PrimaryKeyConstraint("id", name="pk_media_trash"),
-        sa.ForeignKeyConstraint(
-            ["id"], ["media_deletions.id"], name="fk_media_trash_id", ondelete="CASCADE"
-        ),
     )
     op.create_index("ix_media_trash_trash_id", "media_trash", ["trash_id"])
     op.add_column("media_run_deletions", sa.Column("trash_id", sa.Uuid()))

@@ -13,11 +13,10 @@ def upgrade() -> None:
     """Create the table and the indexes. A server counts the existing images in the background."""
     counts = op.create_table(
         "search_counts",
-        sa.Column("word", sa.String(20), nullable=False),
+        sa.Column("word", sa.String(20), primary_key=True),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("value", sa.String(255), nullable=False),
         sa.Column("images", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("word", name="pk_search_counts"),
     )
     op.create_index("ix_search_counts_kind", "search_counts", ["kind", "images"])
     op.create_index("ix_search_images_size", "search_images", ["size", "id"])
