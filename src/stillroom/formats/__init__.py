@@ -1,1 +1,1 @@
-"""Parsers of file formats: pure functions of `FileParts`, whose budget limits their work."""
+"""Parsers of file formats: pure functions whose argument is a `FileParts`."""

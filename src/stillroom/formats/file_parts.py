@@ -1,7 +1,7 @@
-"""File of which some parts have been read, and from which parsers request further parts.
+"""File of which only some parts have been read. Parsers request the parts that they need.
 
 A parser is a pure function of `FileParts`. If it needs bytes that have not been read, it raises
-`MoreNeeded`. The caller reads them (from a bucket with a request), and calls the parser again.
+`MoreNeeded`. The caller reads these bytes, and calls the parser again.
 """
 
 import struct
@@ -21,11 +21,11 @@ class BrokenHeader(Exception):
 
 
 class CutOff(BrokenHeader):
-    """Exception for a file that ends before a part that its header announces."""
+    """Exception for a file that is shorter than its header says."""
 
 
 class MoreNeeded(Exception):
-    """Exception with which a parser requests `length` bytes from the offset `start` of a file."""
+    """Exception of a parser that needs `length` more bytes, from the offset `start` of a file."""
 
     def __init__(self, start: int, length: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class MoreNeeded(Exception):
 
 
 class FileParts:
-    """Parts of a file that have been read so far."""
+    """Parts of a file that have been read so far. `budget` limits the work of its parsers."""
 
     def __init__(self, size: int, most: int, budget: WorkBudget | None = None) -> None:
         self.size = size  # of the whole file
@@ -46,22 +46,22 @@ class FileParts:
 
     @classmethod
     def whole(cls, data: bytes, budget: WorkBudget | None = None) -> "FileParts":
-        """Return all parts of a file that is in memory."""
+        """Return the parts of a file that is completely in memory."""
         parts = cls(len(data), len(data), budget)
         parts.add(0, data)
         return parts
 
     def add(self, start: int, part: bytes) -> None:
-        """Add a part of the file that was read from the offset `start`."""
+        """Add a part of the file, which was read from the offset `start`."""
         self._parts.append((start, part))
         self.held += len(part)
 
     def end(self) -> None:
-        """Make `bytes_at` raise `BrokenHeader` for bytes that have not been read."""
+        """Forbid further requests: `bytes_at` then raises `BrokenHeader`, not `MoreNeeded`."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
-        """Return whether `length` bytes from `start` were read or may still be requested."""
+        """Return whether `length` bytes from `start` have been read, or may still be requested."""
         may_request = not self._has_all and self.held + length <= self._most
         return may_request or self._find_part(start, length) is not None
 
@@ -87,7 +87,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from `start`, unless `needed` bytes were read there."""
+        """Request 64 KiB from `start`, unless the first `needed` bytes have been read."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))
@@ -95,7 +95,7 @@ class FileParts:
             raise MoreNeeded(start, min(_READ_AHEAD_BYTES, left)) from None
 
     def numbers(self, form: str, start: int) -> tuple[int, ...]:
-        """Unpack the integers at the offset `start`. `form` is a format string of `struct`."""
+        """Return the integers at the offset `start`. `form` is a format string of `struct`."""
         return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
 
     def _find_part(self, start: int, length: int) -> tuple[int, bytes] | None:

@@ -1,4 +1,4 @@
-"""Boxes of HEIC, AVIF, JPEG XL, MP4 and QuickTime (ISO/IEC 14496-12: 4.2; 8.11.3 for `iloc`)."""
+"""Parser of the boxes in HEIC, AVIF, JPEG XL, MP4 and QuickTime files (ISO/IEC 14496-12, 4.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,17 +6,15 @@ from typing import Final, Self
 
 from stillroom.formats.file_parts import BrokenHeader, CutOff, FileParts
 
-MAX_ITEMS: Final = 4096
-"""Maximum number of items whose locations are read."""
-
+MAX_ITEMS: Final = 4096  # maximum number of items whose locations are read
 _MAX_EXTENTS: Final = 64
 
 
 def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type, content start and content end of each box from `start` to `end`.
 
-    Raise `CutOff` for a box that is longer than the file, and `BrokenHeader` for a box that is
-    longer than its parent or shorter than its header.
+    Raises `CutOff` if a box is longer than the file, and `BrokenHeader` if it is longer than its
+    parent or shorter than its header.
     """
     while start + 8 <= end:
         fields = parts.bytes_at(start, 8)
@@ -37,15 +35,15 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Map box types to (start, end), or raise `BrokenHeader` if one of `required` is missing."""
-    found = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
-    if not found.keys() >= set(required):
+    """Return (start, end) by box type. Raises `BrokenHeader` if one of `required` is missing."""
+    inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
+    if not inner.keys() >= set(required):
         raise BrokenHeader
-    return found
+    return inner
 
 
 def find_box(parts: FileParts, start: int, end: int, *kinds: bytes) -> tuple[bytes, int, int]:
-    """Return the first of the `boxes` with a type in `kinds`, or raise `BrokenHeader`."""
+    """Return the first box with a type in `kinds`. Raises `BrokenHeader` if there is none."""
     for box in boxes(parts, start, end):
         if box[0] in kinds:
             return box
@@ -54,7 +52,7 @@ def find_box(parts: FileParts, start: int, end: int, *kinds: bytes) -> tuple[byt
 
 @dataclass(frozen=True, slots=True)
 class LocationWidths:
-    """Widths in bytes of the numbers in an `iloc` box. A number of width 0 is omitted."""
+    """Widths in bytes of the numbers in an `iloc` box. Numbers of width 0 are not stored."""
 
     number: int
     method: int
@@ -65,7 +63,7 @@ class LocationWidths:
 
     @classmethod
     def of(cls, parts: FileParts, start: int) -> Self:
-        """Parse the widths in the `iloc` box whose content begins at `start`."""
+        """Return the widths from the `iloc` box whose content begins at `start`."""
         version, sizes = parts.numbers(">B3xH", start)
         offset, length, base, index = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15
         number, method = (4 if version == 2 else 2), (2 if version in (1, 2) else 0)
@@ -74,19 +72,19 @@ class LocationWidths:
 
 @dataclass(slots=True)
 class Location:
-    """Location of the bytes of one item."""
+    """Location of the bytes of one item, such as a thumbnail or an EXIF block."""
 
     number: int
-    method: int  # offsets are relative to 0: the start of the file, 1: the `idat` box
+    method: int  # base of all offsets. 0: the start of the file, 1: the `idat` box
     source: int  # 0: this file
     base: int  # number that is added to the offset of each extent
     extents: list[tuple[int, int, int]]  # index, offset and length of each range of bytes
 
 
 def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Iterator[Location]:
-    """Yield the locations of the first `MAX_ITEMS` items in an `iloc` box, with up to 64 extents.
+    """Yield the locations of up to `MAX_ITEMS` items in an `iloc` box (ISO/IEC 14496-12, 8.11.3).
 
-    Writers need all items, and pass `most`, a higher limit for items and extents in total.
+    An item may have 64 extents. `most` is a higher limit, for all items and extents together.
     """
     widths, at = LocationWidths.of(parts, start), start + 6
 

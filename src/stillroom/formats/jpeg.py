@@ -16,20 +16,17 @@ _LENGTH_BYTES: Final = 2
 
 
 def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker, content start and content length of each segment. The scan is the last."""
+    """Yield the marker, content start and content length of each segment up to the first scan."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         sign, marker = parts.numbers("BB", at)
         if sign != _MARKS or marker == END_OF_IMAGE:
             raise BrokenHeader
-        if marker == _MARKS:  # fill byte
-            at += 1
-            continue
         if marker == START_OF_SCAN:
             yield marker, at + 2, 0
             return
-        if marker in _WITHOUT_CONTENT:
-            at += 2
+        if marker in (_MARKS, *_WITHOUT_CONTENT):
+            at += 1 if marker == _MARKS else 2  # a fill byte, or a marker without content
             continue
         (length,) = parts.numbers(">H", at + 2)
         if length < _LENGTH_BYTES:
@@ -49,7 +46,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile in the APP2 segments (ICC.1-2022-05: B.4), or None."""
+    """Return the name of the colour profile in APP2 segments (ICC.1-2022-05: B.4), or None."""
     label = b"ICC_PROFILE\0"
     pieces = {}
     for marker, start, length in segments(parts):

@@ -5,7 +5,7 @@ from stillroom.formats.isobmff import find_box
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return the width and height from the codestream (ISO/IEC 18181-1, SizeHeader)."""
+    """Return the width and height from the SizeHeader of the codestream (ISO/IEC 18181-1)."""
     start = 0
     if parts.bytes_at(0, 2) != b"\xff\x0a":
         kind, start, _ = find_box(parts, 0, parts.size, b"jxlc", b"jxlp")

@@ -7,23 +7,20 @@ from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.isobmff import boxes, find_box, inner_boxes
 from stillroom.formats.pixels import display_size
 
+# `struct` formats of boxes. The second of each pair is for newer versions with 64-bit times.
 _MOVIE_HEADER: Final = (">12xII16x5i", ">20xIQ16x5i")
 _TRACK_HEADER: Final = (">I16xI16x9iII", ">I24xQ16x9iII")
 _MEDIA_HEADER: Final = (">12xII", ">20xIQ")
 _FRAGMENTS_HEADER: Final = (">4xI", ">4xQ")
-"""Formats of boxes for `struct`, for version 0 and for newer versions with longer times."""
 
 _FIXED_POINT: Final = 1 << 16
 _MAX_TRACKS: Final = 64
 
+# Values for an unknown duration: zero (during a recording), or all bits set (8.2.2).
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
-"""Values for an unknown duration: zero (during a recording), or all bits set (8.2.2)."""
-
+# Size in bytes of the fixed fields at the start of a video's sample description (12.1.3).
 _VISUAL_ENTRY_BYTES: Final = 86
-"""Size in bytes of the fixed fields at the start of a video's sample description (12.1.3)."""
-
-_HEADS_BYTES: Final = 4096
-"""Number of bytes at the start of the `moov` box that are enough for most movies."""
+_HEADS_BYTES: Final = 4096  # size of the start of the `moov` box; enough for most movies
 
 
 class _Track(NamedTuple):
@@ -41,7 +38,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds, as players display it; None if it is unknown."""
+    """Return the duration in seconds that players display, or None if it is unknown."""
     return _read_movie(parts)[1]
 
 
@@ -53,8 +50,8 @@ def _read_movie(parts: FileParts) -> tuple[tuple[int, int], float | None]:
             timescale, units, *matrix = _read_numbers(parts, at, _MOVIE_HEADER)
             is_turned = _is_turned(matrix)
         elif kind == b"trak" and len(tracks) < _MAX_TRACKS:
-            track = _read_video_track(parts, at, until)
-            tracks += [track] if track is not None else []
+            if (track := _read_video_track(parts, at, until)) is not None:
+                tracks.append(track)
         elif kind == b"mvex":
             header = inner_boxes(parts, at, until).get(b"mehd")
             total = _read_numbers(parts, header[0], _FRAGMENTS_HEADER)[0] if header else 0
@@ -62,14 +59,14 @@ def _read_movie(parts: FileParts) -> tuple[tuple[int, int], float | None]:
         raise BrokenHeader
     tracks.sort(key=lambda track: not track.is_enabled)
     first = tracks[0]
-    shown = first.size[::-1] if first.is_turned != is_turned else first.size
+    display = first.size[::-1] if first.is_turned != is_turned else first.size
     if total is not None:  # the movie is fragmented, and `units` excludes the fragments
         is_total = total not in _UNKNOWN or first.has_samples
-        return shown, _seconds(total if is_total else units, timescale)
+        return display, _seconds(total if is_total else units, timescale)
     for length in (units, *(track.duration for track in tracks)):
         if length not in _UNKNOWN:
-            return shown, _seconds(length, timescale)
-    return shown, first.media_seconds
+            return display, _seconds(length, timescale)
+    return display, first.media_seconds
 
 
 def _seconds(units: int, timescale: int) -> float | None:
@@ -100,8 +97,8 @@ def _read_video_track(parts: FileParts, start: int, end: int) -> _Track | None:
     display = _round_fixed(width), _round_fixed(height)
     if display == coded:
         display = display[0] * across, display[1] * down
-    shown, seconds = display_size(coded, display), _seconds(media_duration, timescale)
-    return _Track(flags & 1 != 0, shown, _is_turned(matrix), length, seconds, has_samples)
+    display, seconds = display_size(coded, display), _seconds(media_duration, timescale)
+    return _Track(flags & 1 != 0, display, _is_turned(matrix), length, seconds, has_samples)
 
 
 def _read_samples(
@@ -121,7 +118,7 @@ def _read_samples(
 
 
 def _read_spacing(parts: FileParts, start: int, end: int) -> tuple[int, int]:
-    """Return the pixel aspect ratio from the first `pasp` box (12.1.4), or zeros if missing."""
+    """Return the pixel aspect ratio in the first `pasp` box (12.1.4). Zeros if there is none."""
     (length,) = parts.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
         end = min(start + length, end)
@@ -136,7 +133,7 @@ def _read_numbers(parts: FileParts, start: int, forms: tuple[str, str]) -> tuple
 
 
 def _is_turned(matrix: list[int]) -> bool:
-    """Return whether a matrix rotates by 90° or 270°, mirrored or not (6.2.2)."""
+    """Return whether a transformation matrix (6.2.2) rotates by 90° or 270°."""
     a, b, _, c, d = matrix[:5]
     return a == d == 0 and b != 0 and c != 0
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _MAX_NAME: Final = 100
-_PADDING: Final = 16
-"""Maximum number of pixels that encoders add to a side to fill whole blocks."""
-
+_PADDING: Final = 16  # maximum number of pixels that encoders add to a side to fill whole blocks
 SRGB: Final = "sRGB"
 CODED_SPACES: Final[Mapping[tuple[int, ...], str]] = {
     (1, 1): "Rec. 709",
@@ -25,7 +23,7 @@ https://www.itu.int/rec/T-REC-H.273"""
 
 
 def icc_name(profile: bytes) -> str | None:
-    """Return the name of an ICC profile (ICC.1-2022-05: 7.3, 9.2.41), or None if malformed."""
+    """Return the name in an ICC profile (ICC.1-2022-05: 7.3, 9.2.41), or None if it has none."""
     with contextlib.suppress(struct.error):
         (count,) = struct.unpack_from(">I", profile, 128)
         if profile[36:40] != b"acsp":
@@ -38,7 +36,7 @@ def icc_name(profile: bytes) -> str | None:
 
 
 def printable(name: str | None) -> str | None:
-    """Truncate an untrusted name and drop non-printable characters. Return None if it is empty."""
+    """Return an untrusted name without non-printable characters, truncated; None if empty."""
     clean = "".join(char for char in (name or "")[: 4 * _MAX_NAME] if char.isprintable()).strip()
     return clean[:_MAX_NAME] or None
 
@@ -54,14 +52,15 @@ def _icc_text(entry: bytes) -> str | None:
 
 
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
-    """Return the coded size, with one side enlarged to the aspect ratio of `display`.
+    """Return the size at which a video is displayed.
 
-    If `display` only crops padding, it is returned unchanged. A size of zero is unknown. See
+    One side of the coded size is enlarged, so that the aspect ratio is that of `display`. If
+    `display` only crops padding, it is returned unchanged. A size that contains a zero is ignored:
     https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width
     """
     (width, height), (across, down) = coded, display
-    if not width or not height or not across or not down:
-        return display if across and down else coded
+    if not all((*coded, *display)):
+        return display if all(display) else coded
     if 0 <= width - across < _PADDING and 0 <= height - down < _PADDING:
         return display
     if across * height > width * down:

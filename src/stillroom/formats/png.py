@@ -13,19 +13,15 @@ from stillroom.formats.work_budget import WorkBudget
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PIXELS: Final = b"IDAT"
 LAST: Final = b"IEND"
-MAX_CHUNKS: Final = 4096
-"""Maximum number of metadata chunks to parse, and of offsets to try in `chunks_at_end`."""
+MAX_CHUNKS: Final = 4096  # limit of metadata chunks to parse, and of offsets in `chunks_at_end`
 
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-_MAX_PROFILE_BYTES: Final = 1024**2
-"""Maximum size of a colour profile in bytes. Most have a few kilobytes."""
-
-Chunk = tuple[bytes, int, int]
-"""Type of a chunk, and offset and length of the content."""
+_MAX_PROFILE_BYTES: Final = 1024**2  # most colour profiles have a few kilobytes
+Chunk = tuple[bytes, int, int]  # type of a chunk, and offset and length of the content
 
 
 def chunks(parts: FileParts) -> Iterator[Chunk]:
-    """Yield all chunks from IHDR to IEND. The last one may extend past the end of the file."""
+    """Yield the chunks from IHDR to IEND. The last one may extend past the end of the file."""
     at, kind = len(SIGNATURE), b""
     while kind != LAST:
         head = parts.bytes_at(at, 8)
@@ -40,16 +36,16 @@ def chunks_before_pixels(parts: FileParts) -> Iterator[Chunk]:
 
 
 def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> list[Chunk]:
-    """Find the chunks whose type is one of `kinds` in `tail`, the last bytes of a file.
+    """Return the chunks of the types `kinds` in `tail`, the last bytes of a file.
 
-    `tail` may begin inside a chunk. So try all offsets at which IDAT occurs, then all at which one
-    of `kinds` occurs, until consecutive chunks lead to IEND, the last chunk.
+    `tail` may begin inside a chunk. The search therefore tries all offsets of the text `IDAT`,
+    then those of `kinds`, until it finds consecutive chunks up to IEND, the last chunk.
     """
     first = tail.find(PIXELS)
     if first >= 0 and tail.endswith(_END) and tail.find(_END, 0, first) < 0:
-        found = _chain(tail, first - 4, set(), kinds, budget)  # usual; nothing follows the image
-        if found is not None:
-            return found
+        chain = _chain(tail, first - 4, set(), kinds, budget)  # usual; nothing follows the image
+        if chain is not None:
+            return chain
     end = tail.find(_END)
     if end < 0:
         raise BrokenHeader
@@ -59,14 +55,13 @@ def chunks_at_end(tail: bytes, kinds: Collection[bytes], budget: WorkBudget) -> 
         budget.hand_out(len(tail) * len(searched))
         places = heapq.merge(*(_places(tail, kind) for kind in searched))
         for place in itertools.islice(places, MAX_CHUNKS):
-            found = _chain(tail, place - 4, dead, kinds, budget)
-            if found is not None:
-                return found
+            chain = _chain(tail, place - 4, dead, kinds, budget)
+            if chain is not None:
+                return chain
     return []
 
 
 def _places(tail: bytes, kind: bytes) -> Iterator[int]:
-    """Yield the offsets at which a chunk type occurs in `tail`."""
     at = tail.find(kind)
     while at >= 0:
         yield at
@@ -76,9 +71,12 @@ def _places(tail: bytes, kind: bytes) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], kinds: Collection[bytes], budget: WorkBudget
 ) -> list[Chunk] | None:
-    """Return the chunks from `at` on, or add them to `dead` if they do not lead to the end."""
+    """Return the chunks of `kinds` from the offset `at` to the end; None if there is no such chain.
+
+    `dead` contains offsets from which no chain leads to the end. The function adds more to it.
+    """
     passed: list[int] = []
-    found: list[Chunk] = []
+    chain: list[Chunk] = []
     last = len(tail) - len(_END)
     budget.look()
     while 0 <= at < last and at not in dead:
@@ -88,10 +86,10 @@ def _chain(
         if kind == LAST or not kind.isalpha():
             break
         if kind in kinds:
-            found.append((kind, at + 8, length))
+            chain.append((kind, at + 8, length))
         at += length + 12
     if at == last:
-        return found
+        return chain
     dead.update(passed)
     return None
 
@@ -105,7 +103,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile from the chunk cICP, iCCP or sRGB, or None."""
+    """Return the name of the colour profile in the chunk cICP, iCCP or sRGB, or None."""
     places = {kind: (start, length) for kind, start, length in chunks_before_pixels(parts)}
     if b"cICP" in places:
         return CODED_SPACES.get(parts.numbers("BB", places[b"cICP"][0]))

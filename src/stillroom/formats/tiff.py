@@ -20,14 +20,14 @@ class Entry:
     at: int
 
     def start(self, parts: FileParts, order: str) -> int:
-        """Return the offset of the values. Up to four bytes are in the entry itself."""
+        """Return the offset of the values. Values of up to four bytes are in the entry itself."""
         if self.count * _VALUE_BYTES.get(self.kind, 8) <= 4:
             return self.at
         return int(parts.numbers(order + "I", self.at)[0])
 
 
 def byte_order(parts: FileParts) -> str:
-    """Return the byte order of the numbers in the file, as a character for `struct` formats."""
+    """Return the byte order of the file: `<` (little-endian) or `>`, as in `struct` formats."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(parts.bytes_at(0, 4))
     if order is None:
         raise BrokenHeader
@@ -35,7 +35,7 @@ def byte_order(parts: FileParts) -> str:
 
 
 def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
-    """Yield the entries of the directory at the offset `start`. `order` is the byte order."""
+    """Yield the entries of the directory at the offset `start`. See `byte_order` for `order`."""
     for index in range(parts.numbers(order + "H", start)[0]):
         at = start + 2 + 12 * index
         tag, kind, count = parts.numbers(order + "HHI", at)
@@ -45,14 +45,12 @@ def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
 def size(parts: FileParts) -> tuple[int, int]:
     """Return the width and height of the first page."""
     order, entries = _first_page(parts)
-    sides = []
-    for tag in (256, 257):
-        entry = entries.get(tag)
-        if entry is None or entry.kind not in (3, 4):
-            raise BrokenHeader
-        form = order + ("H" if entry.kind == 3 else "I")
-        sides.append(parts.numbers(form, entry.start(parts, order))[0])
-    return sides[0], sides[1]
+    sides = [entries[tag] for tag in (256, 257) if tag in entries and entries[tag].kind in (3, 4)]
+    if len(sides) < 2:
+        raise BrokenHeader
+    forms = {3: order + "H", 4: order + "I"}
+    (width,), (height,) = (parts.numbers(forms[s.kind], s.start(parts, order)) for s in sides)
+    return width, height
 
 
 def color_profile(parts: FileParts) -> str | None:

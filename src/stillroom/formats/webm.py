@@ -22,13 +22,12 @@ _TRACKS: Final = 0x1654AE6B
 _TRACK_ENTRY: Final = 0xAE
 _VIDEO: Final = 0xE0
 
+# Ids of elements with sizes. The pairs are width and height, left and right, top and bottom.
 _PIXELS: Final = (0xB0, 0xBA)
 _CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
 _DISPLAY: Final = (0x54B0, 0x54BA)
 _DISPLAY_UNIT: Final = 0x54B2
 _SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
-"""Ids of elements with sizes. The pairs are width and height, left and right, top and bottom."""
-
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
 _ROLL: Final = 0x7675
@@ -37,7 +36,7 @@ _MAX_NUMBER_BYTES: Final = 8
 
 
 def elements(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the id, content start and content end of each element."""
+    """Yield the id, content start and content end of each element from `start` to `end`."""
     while start < end:
         name, start, length = _element_at(parts, start)
         until = end if length is None else start + length  # None: written by a live recorder
@@ -65,7 +64,6 @@ def _unsigned(parts: FileParts, start: int, end: int) -> int:
 
 
 def _floating(parts: FileParts, start: int, end: int) -> float:
-    """Parse a float of 0, 4 or 8 bytes. The result may be infinite or NaN."""
     form = {0: ">", 4: ">f", 8: ">d"}.get(end - start)
     if form is None:
         raise BrokenHeader
@@ -73,7 +71,7 @@ def _floating(parts: FileParts, start: int, end: int) -> float:
 
 
 def _coded(parts: FileParts, start: int, max_bytes: int) -> tuple[int, int]:
-    """Parse a variable-size integer (RFC 8794, 4 and 5). Return the integer and its end offset."""
+    """Return a variable-size integer (RFC 8794, 4 and 5) with marker bit, and its end offset."""
     length = 9 - parts.bytes_at(start, 1)[0].bit_length()
     if length > max_bytes:
         raise BrokenHeader
@@ -90,7 +88,7 @@ def size(parts: FileParts) -> tuple[int, int]:
 
 
 def duration(parts: FileParts) -> float | None:
-    """Return the duration in seconds, or None if it is missing, as in recordings by browsers."""
+    """Return the duration in seconds. None if it is missing, as in recordings by browsers."""
     start, end = _find_top_level(parts, _INFO)
     scale, units = 1_000_000, None  # nanoseconds per unit
     for kind, at, until in elements(parts, start, end):
@@ -123,7 +121,7 @@ def _is_turned(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
-    """Find a top-level element, also with `SeekHead`. Return the content's start and end."""
+    """Return the content's start and end of a top-level element, which `SeekHead` may locate."""
     first, end = _find_segment(parts)
     position = None
     for kind, at, until in elements(parts, first, end):

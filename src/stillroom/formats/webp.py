@@ -6,17 +6,16 @@ from typing import Final
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.pixels import icc_name
 
-_MAX_CHUNKS: Final = 4096
-"""Maximum number of chunks to read. An animation has one chunk per frame."""
+_MAX_CHUNKS: Final = 4096  # an animation has one chunk per frame
 
 
 def is_webp(start: bytes) -> bool:
-    """Return whether a file that begins with `start` is a WebP."""
+    """Return whether a file that begins with the bytes `start` is a WebP."""
     return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
 
 
 def chunks(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type of each chunk, and the start and length of its content."""
+    """Yield the type, content start and content length of each chunk."""
     at, end = 12, min(parts.size, 8 + parts.numbers("<I", 4)[0])
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:

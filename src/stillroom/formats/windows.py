@@ -16,7 +16,7 @@ def bmp_size(parts: FileParts) -> tuple[int, int]:
 
 
 def bmp_color_profile(parts: FileParts) -> str | None:
-    """Return the name of the colour profile, or None. Headers before version 4 have none."""
+    """Return the name of the colour profile, or None. Only headers from version 4 on have one."""
     (length,) = parts.numbers("<I", 14)
     space = parts.bytes_at(70, 4) if length >= 108 else b""
     if space == b"DEBM" and length >= 124:

@@ -1,4 +1,4 @@
-"""AI mark: metadata (C2PA, or IPTC DigitalSourceType in XMP) which states that AI made an image."""
+"""AI mark: metadata (C2PA, or IPTC's DigitalSourceType) which states that AI made an image."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -18,13 +18,13 @@ _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmi
 
 def mark_of(carriers: Sequence[Entries]) -> AiMark | None:
     """Return the AI mark in a file's metadata, or None if it cannot be determined."""
-    has_c2pa = any(entries.has_c2pa for entries in carriers)
-    has_iptc = any(says_ai(entries) for entries in carriers)
-    if has_c2pa or has_iptc:
-        return "both" if has_c2pa and has_iptc else "c2pa" if has_c2pa else "iptc"
-    if not carriers or any(entries.hides_mark for entries in carriers):
-        return None
-    return "none"
+    has_iptc = any(map(says_ai, carriers))
+    if any(entries.has_c2pa for entries in carriers):
+        return "both" if has_iptc else "c2pa"
+    if has_iptc:
+        return "iptc"
+    is_known = carriers and not any(entries.hides_mark for entries in carriers)
+    return "none" if is_known else None
 
 
 def says_ai(entries: Entries) -> bool:

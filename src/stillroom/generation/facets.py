@@ -1,7 +1,7 @@
 """Table of the search filters on generation parameters ("facets").
 
 The query `q`, the search index, the HTTP API and the command line use the names in this table.
-`FactsFilters` repeats the names, with types, for the SDK.
+`FactsFilters` declares the same names with their types for the SDK.
 """
 
 import re
@@ -40,7 +40,7 @@ class Facet:
         return self.matches in ("exact", "number", "origin")
 
     def check(self, text: str) -> str:
-        """Return a value in its usual form, or raise ValueError if it is invalid."""
+        """Return a filter value in normalized form. Raises ValueError if it is invalid."""
         if self.choices and text not in self.choices:
             raise ValueError(f"must be one of {', '.join(self.choices)}")
         if self.matches != "number":
@@ -50,7 +50,7 @@ class Facet:
         return str(int(text))
 
     def values(self, found: "Found") -> Sequence[str]:
-        """Return the values of an image that this filter compares."""
+        """Return the values of an image with which this filter's value is compared."""
         facts = found.generation
         if self.name == "lora":
             return [lora.name for lora in (facts and facts.loras) or ()]

@@ -1,4 +1,4 @@
-"""Conversion of untrusted values, texts and JSON to generation parameters, with limits."""
+"""Conversion of untrusted values, texts and JSON to generation parameters ("facts")."""
 
 import contextlib
 import itertools
@@ -10,20 +10,12 @@ from typing import Any, Final, TypeVar
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.wire.generation import Generation, Lora
 
-MAX_SEED: Final = 2**64 - 1
-"""Largest seed that any of the supported tools (ComfyUI) uses."""
-
+MAX_SEED: Final = 2**64 - 1  # largest seed that any of the supported tools (ComfyUI) uses
 _MAX_COUNT: Final = 2**31 - 1
 _MAX_DIGITS: Final = 20
-MAX_ITEMS: Final = 100
-"""Maximum number of LoRAs or origins."""
-
-MAX_ORIGIN: Final = 1024
-"""Maximum number of characters of an origin. No path is longer."""
-
-_MAX_VALUES: Final = 200_000
-"""Maximum number of values in a JSON text, which take 50 ms. A ComfyUI graph may have 20,000."""
-
+MAX_ITEMS: Final = 100  # maximum number of LoRAs or origins
+MAX_ORIGIN: Final = 1024  # maximum number of characters of an origin. No path is longer.
+_MAX_VALUES: Final = 200_000  # in a JSON text, parsed in 50 ms; a ComfyUI graph may have 20,000
 _MAX_DEPTH: Final = 64
 _MAX_JSON_DIGITS: Final = 40
 
@@ -31,40 +23,38 @@ T = TypeVar("T")
 
 
 class Unreadable(Exception):
-    """Exception for metadata with the keyword of a tool, but in another format."""
+    """Exception for metadata that has a tool's keyword, but not the tool's format."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:
-    """Create a `Generation` from an untrusted object, such as `as_json` returns.
+    """Convert an untrusted object in the form of `Generation.as_json` to a `Generation`.
 
-    Invalid values become None. Unknown names, which newer versions may write, are ignored.
+    Invalid values become None. Unknown names are ignored, since newer versions may write them.
     """
     parsers = _PARSERS | dict.fromkeys(("tool", "sampler", "scheduler", "model"), text)
     loras = items_in(values.get("loras"), object)
     objects = (item for item in loras or () if isinstance(item, Mapping))
     pairs = ((item.get("name"), item.get("weight")) for item in objects)
     origins = items_in(values.get("derived_from"), str)
+    if origins is not None:
+        origins = [origin for origin in origins if len(origin) <= MAX_ORIGIN]
     raw = None
     with contextlib.suppress(Unreadable):  # nested too deeply
         raw = clean(values["raw"]) if isinstance(values.get("raw"), Mapping) else None
     return Generation(
         **{field: parse(values.get(field)) for field, parse in parsers.items()},
         loras=None if loras is None else _loras_of(pairs),
-        derived_from=None if origins is None else _origins_in(origins),
+        derived_from=None if origins is None else tuple(map(clean_text, origins)),
         raw=raw,
     )
 
 
-def _origins_in(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(clean_text(text) for text in texts if len(text) <= MAX_ORIGIN)
-
-
+# Names that a tool uses for the fields of `Generation`, and for `size` (such as 512x768).
 Names = Mapping[str, str | tuple[str, ...]]
-"""Names that a tool uses for the fields of `Generation`, and for `size` (such as 512x768)."""
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
-    """Create the `Names` of a tool. `same` lists fields that the tool calls by the same name."""
+    """Return a tool's `Names`. `same` lists the fields for which the tool uses the same name."""
     return {**{name: name for name in same.split()}, **others}
 
 
@@ -76,13 +66,14 @@ def parse_facts(
     loras: Iterable[tuple[object, object]] | None = None,
     **known: Any,  # noqa: ANN401  (fields of `Generation`, which were parsed already)
 ) -> Generation:
-    """Create a `Generation` from an untrusted object that a tool has written.
+    """Convert an untrusted object that a tool has written to a `Generation`.
 
-    `loras` are names and weights. `known` contains parameters that are already parsed.
+    `loras` are pairs of name and weight. `known` contains fields that are already parsed.
     """
     for field, keys in names.items():
         listed = (keys,) if isinstance(keys, str) else keys
-        value = next((values[key] for key in listed if values.get(key) is not None), None)
+        missing = (None, "") if field in ("sampler", "scheduler") else (None,)
+        value = next((values[key] for key in listed if values.get(key) not in missing), None)
         if field == "size":
             known["width"], known["height"] = size(value)
         else:
@@ -91,23 +82,21 @@ def parse_facts(
 
 
 def text(value: object) -> str | None:
-    """Clean a string with `clean_text`. Return None for other types."""
+    """Return the cleaned string (see `clean_text`), or None for a value of another type."""
     return clean_text(value) if isinstance(value, str) else None
 
 
 def name(value: object) -> str | None:
-    """Clean a string as `text` does, and strip it. Return None if it is empty or not a string."""
+    """Return the cleaned and stripped string, or None if it is empty or not a string."""
     return (text(value) or "").strip() or None
 
 
 def whole(value: object, most: int = _MAX_COUNT) -> int | None:
-    """Convert a number or numeric string to an integer from 0 to `most`, or return None."""
+    """Convert a number or numeric string to an integer; None if it is not from 0 to `most`."""
     if isinstance(value, str):
-        value = value.strip()
-        digits = value.removesuffix(".0")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-            return None
-        value = int(digits)
+        digits = value.strip().removesuffix(".0")
+        is_number = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
+        value = int(digits) if is_number else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -116,7 +105,7 @@ def whole(value: object, most: int = _MAX_COUNT) -> int | None:
 
 
 def number(value: object) -> float | None:
-    """Convert a number or numeric string to a finite float, or return None."""
+    """Convert a number or numeric string to a float; None if that is impossible or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -129,8 +118,8 @@ def number(value: object) -> float | None:
 def size(value: object) -> tuple[int | None, int | None]:
     """Parse a string such as `512x768`. Return width and height, or (None, None) if malformed."""
     across, _, down = value.partition("x") if isinstance(value, str) else ("", "", "")
-    dimensions = whole(across), whole(down)
-    return dimensions if None not in dimensions else (None, None)
+    width, height = whole(across), whole(down)
+    return (None, None) if None in (width, height) else (width, height)
 
 
 _PARSERS: Final[dict[str, Callable[[object], Any]]] = {
@@ -146,7 +135,7 @@ _PARSERS: Final[dict[str, Callable[[object], Any]]] = {
 
 
 def lora(value: object, weight: object) -> Lora | None:
-    """Create a `Lora` from untrusted values. Return None if the name is empty or not a string."""
+    """Convert untrusted values to a `Lora`, or return None if they do not contain a name."""
     cleaned = name(value)
     return Lora(cleaned, number(weight)) if cleaned and cleaned != "None" else None
 
@@ -156,7 +145,7 @@ def _loras_of(pairs: Iterable[tuple[object, object]]) -> tuple[Lora, ...]:
 
 
 def items_in(value: object, kind: type[T]) -> list[T] | None:
-    """Return the items of type `kind` among the first 100 of a list; None for other values."""
+    """Return the items of type `kind` among a list's first 100. Return None if it is no list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value[:MAX_ITEMS] if isinstance(item, kind)]
@@ -165,7 +154,7 @@ def items_in(value: object, kind: type[T]) -> list[T] | None:
 def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
     """Parse and `clean` a JSON object. Return None if `text` does not begin with a brace.
 
-    Raise `Unreadable` if the text is malformed, unusually large or deeply nested.
+    Raises `Unreadable` if the text is malformed, unusually large or deeply nested.
     """
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return None
@@ -184,7 +173,7 @@ def object_in(text: object, budget: WorkBudget) -> dict[str, Any] | None:
 
 
 def required_object(text: object, budget: WorkBudget) -> dict[str, Any]:
-    """Parse a JSON object as `object_in` does, or raise `Unreadable` if there is none."""
+    """Parse a JSON object like `object_in`, but raise `Unreadable` if there is none."""
     parsed = object_in(text, budget)
     if parsed is None:
         raise Unreadable
@@ -192,7 +181,7 @@ def required_object(text: object, budget: WorkBudget) -> dict[str, Any]:
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value with clean strings, and None for NaN. Deep nesting raises `Unreadable`."""
+    """Copy a JSON value with clean strings. NaN becomes None. Deep nesting raises `Unreadable`."""
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):
@@ -207,7 +196,7 @@ def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
 
 
 def clean_text(text: str) -> str:
-    """Replace lone surrogates and U+0000, which UTF-8 or PostgreSQL cannot store, by U+FFFD."""
+    """Replace lone surrogates (invalid in UTF-8) and U+0000 (invalid in PostgreSQL) by U+FFFD."""
     if not text.isascii():
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\0", "\ufffd")

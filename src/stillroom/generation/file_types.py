@@ -12,17 +12,17 @@ from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.writing import into_avif
 
 Reader = Callable[[FileParts, Entries], None]
-"""Function that reads metadata, or raises `BrokenHeader`."""
+"""Function that adds metadata of a file to `Entries`. Raises `BrokenHeader` if it is malformed."""
 
 Writer = Callable[[bytes, Callable[[bytes | None], bytes]], bytes]
-"""Function that returns a file with a new XMP packet.
+"""Function that returns a copy of a file with a new XMP packet.
 
-The second argument is a function that creates the new packet from the old packet, or from None if
-there is none. A malformed file raises `BrokenHeader`, an unusual one `UnsupportedMedia`."""
+The second argument is called with the old packet (None if there is none), and returns the new one.
+Raises `BrokenHeader` for a malformed file, and `UnsupportedMedia` for an unusual one."""
 
 
 class FileType(NamedTuple):
-    """File format, which `matches` recognizes by the first bytes of a file."""
+    """File format. `matches` returns whether the first bytes of a file have this format."""
 
     matches: Callable[[bytes], bool]
     readers: tuple[Reader, ...]
@@ -40,5 +40,5 @@ _FILE_TYPES: Final = (
 
 
 def file_type_of(start: bytes) -> FileType:
-    """Return the type of a file that begins with `start`. An unknown type has no functions."""
+    """Return the format of a file that begins with `start`. An unknown format has no readers."""
     return next(file_type for file_type in _FILE_TYPES if file_type.matches(start))

@@ -1,4 +1,4 @@
-"""Names by which metadata refers to the images from which an image was made."""
+"""Origins of an image: the images from which it was made, as named in its metadata."""
 
 import itertools
 import re
@@ -15,31 +15,31 @@ _NO_PATH: Final = re.compile(r"[/~]|[A-Za-z][\w+.-]*:|.*//|(?:.*/)?\.\.?(?:/|$)"
 
 
 def is_sha256(origin: str) -> bool:
-    """Return whether an origin is a hexadecimal SHA-256, and not a path."""
+    """Return whether an origin is a hexadecimal SHA-256. Otherwise it is a path."""
     return _SHA256.fullmatch(origin) is not None
 
 
 def canonical(origin: str) -> str:
-    """Return a SHA-256 in lower case, or a path in Unicode normalization form C."""
+    """Normalize an origin: a SHA-256 to lower case, or a path to Unicode form C."""
     return origin.lower() if is_sha256(origin) else unicodedata.normalize("NFC", origin)
 
 
 def origins_of(values: Iterable[object]) -> tuple[str, ...] | None:
-    """Return the first 100 names of input images that can be paths in a store; None if none can.
+    """Return the origins among untrusted values, at most 100, or None if there are none.
 
-    `values` are untrusted. ComfyUI (folder_paths.py, `annotated_filepath`) adds the kind of its
-    folder to a name, as in `fox.png [output]`.
+    Values that cannot be paths in a store are skipped. ComfyUI adds the kind of a folder to a name,
+    as in `fox.png [output]`, which is removed (folder_paths.py, `annotated_filepath`).
     """
     texts = (value for value in values if isinstance(value, str) and len(value) <= MAX_ORIGIN)
     names = (_KIND_OF_FOLDER.sub("", name(text) or "").replace("\\", "/") for text in texts)
-    found = dict.fromkeys(canonical(one) for one in names if one and not _NO_PATH.match(one))
-    return tuple(sorted(itertools.islice(found, MAX_ITEMS))) or None
+    origins = dict.fromkeys(canonical(each) for each in names if each and not _NO_PATH.match(each))
+    return tuple(sorted(itertools.islice(origins, MAX_ITEMS))) or None
 
 
 def meanings(origin: str, path: str) -> tuple[str, ...]:
-    """Return the SHA-256 or the paths to which an origin in the metadata of an image may refer.
+    """Return the SHA-256 or the paths that an origin of the image at `path` may mean.
 
-    A name is relative to the root of the store, or to the folder of the image at `path`.
+    A path may be relative to the root of the store, or to the folder of the image.
     """
     folder = path.rpartition("/")[0]
     known = canonical(origin)

@@ -24,14 +24,12 @@ from stillroom.generation.tools import (
 )
 from stillroom.wire.generation import AiMark, Generation
 
-MAX_BYTES: Final = 1024**2
-"""Maximum number of bytes that are read from one file."""
-
+MAX_BYTES: Final = 1024**2  # maximum number of bytes that are read from one file
 _FIRST_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
+# More threads for slow parsing would delay the event loop, since they share an interpreter (GIL).
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""Executor for slow parsing. More than one thread would delay the event loop (GIL)."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
 """Functions that are called when the metadata of a file takes too much work to parse."""
@@ -41,16 +39,13 @@ Read = Callable[[int, int], Awaitable[bytes]]
 
 T = TypeVar("T")
 
-_TOOLS: Final = (
-    swarmui.read, fooocus.read, invokeai.read, novelai.read, drawthings.read, a1111.read,
-    comfyui.read,
-)  # fmt: skip
-"""Parsers in the order in which they are tried. The most reliable ones are first."""
+_TOOLS: Final = (swarmui, fooocus, invokeai, novelai, drawthings, a1111, comfyui)
+"""Modules of tools in the order in which they are tried. The most reliable ones are first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Generation parameters and AI mark of a file, or None if they are unknown."""
+    """Generation parameters and AI mark that were found in a file. Each is None if unknown."""
 
     generation: Generation | None
     broken: bool = False  # some metadata was malformed, too large or took too much work to parse
@@ -62,7 +57,7 @@ UNKNOWN: Final = Found(None, broken=True)
 
 
 def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
-    """Convert a function that yields part of a file in chunks to a `Read` function."""
+    """Convert a function that yields part of a file in chunks to a function of type `Read`."""
 
     async def read(start: int, length: int) -> bytes:
         return b"".join([chunk async for chunk in chunks(start, length)])
@@ -71,7 +66,7 @@ def reader_of(chunks: Callable[[int, int], AsyncIterator[bytes]]) -> Read:
 
 
 def find(parts: FileParts) -> Found:
-    """Find parameters and AI mark in the parts that were read. Raise MoreNeeded or TooMuchWork."""
+    """Find the generation parameters and the AI mark. Raises `MoreNeeded` or `TooMuchWork`."""
     broken, generation, gathered = False, None, []
     for reader in _readers(parts):
         if generation is not None and any(map(says_ai, gathered)):
@@ -86,17 +81,17 @@ def find(parts: FileParts) -> Found:
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """Find only the AI mark, as `find` does."""
+    """Find only the AI mark; like `find`."""
     return mark_of(gather_all(parts))
 
 
 def gather_all(parts: FileParts) -> list[Entries]:
-    """Return the texts that each metadata reader finds. Raise MoreNeeded or TooMuchWork."""
+    """Return the metadata that each reader finds in a file. Raises the errors of `find`."""
     return [_gather(reader, parts) for reader in _readers(parts)]
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """Find the generation parameters and the AI mark in a file that `read` reads."""
+    """Find the generation parameters and the AI mark in a file of `size` bytes."""
     try:
         return await by_reading(size, read, find)
     except TooMuchWork:
@@ -104,9 +99,9 @@ async def find_by_reading(size: int, read: Read) -> Found:
 
 
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` repeatedly, each time after reading the part of the file that it requested.
+    """Call `parse`, and read the parts of the file that it requests, until it returns a result.
 
-    If `parse` requests more than 1 MiB in total, it gets a `BrokenHeader`.
+    `parse` starts again after each read. A request beyond 1 MiB in total raises `BrokenHeader`.
     """
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
@@ -117,15 +112,14 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
         except MoreNeeded as more:
             if not parts.allows(more.start, more.length):
                 break
-            start = more.start
-            room = max(more.length, min(_READ_BYTES, MAX_BYTES - parts.held))
-            length = min(room, size - start)
+            start, room = more.start, min(_READ_BYTES, MAX_BYTES - parts.held)
+            length = min(max(more.length, room), size - start)
     parts.end()
     return await run_parser(parts, parse)
 
 
 async def run_parser(parts: FileParts, parse: Callable[[FileParts], T]) -> T:
-    """Call `parse` in the event loop. If it needs more than about 1 ms, call it in a thread."""
+    """Call `parse` in the event loop. If that takes more than about 1 ms, use a thread instead."""
     whole = parts.budget
     parts.budget = part = whole.part_at_once()
     try:
@@ -162,13 +156,13 @@ def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
     Parameters that the SDK embedded override parameters from another tool.
     """
     ours, broken = None, False
-    for read in (own.read, *_TOOLS):
+    for tool in (own, *_TOOLS):
         try:
-            generation = read(texts, budget)
+            generation = tool.read(texts, budget)
         except Unreadable:
             broken = True
             continue
-        if read is own.read:
+        if tool is own:
             ours = generation
         elif generation is not None:
             return Found(ours.over(generation) if ours else generation, broken)

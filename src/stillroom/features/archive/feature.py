@@ -11,21 +11,21 @@ from stillroom.store.hooks import Hooks
 
 
 class ArchiveFeature(Feature):
-    """Downloads of many images as one ZIP file."""
+    """Downloads of ZIP files."""
 
     def __init__(self, store: Store) -> None:
         max_images = store.settings.section(ArchiveSettings).max_archive_link_images
         self._selection = ArchiveSelection(store.storage, max_images)
 
     def ready(self, store: Store) -> None:
-        """Use manifests of runs, if that feature is on."""
+        """Get access to the manifests of runs, if the feature `runs` is on."""
         self._selection.run_keys = getattr(store.features.get("runs"), "published_keys", None)
 
     def hooks(self) -> Hooks:
-        """Return the hook that checks which images a ZIP file contains before its URL is signed."""
+        """Return the hook that checks the parameters of a ZIP file before its URL is signed."""
         return Hooks(archive=self._selection.sign)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the archive operations with their URL prefix."""
+        """Return the operations that send ZIP files, with their path."""
         archives = Archives(images.storage, images.authorize, self._selection, images.signer)
         return [("/storage/archive", archives)]

@@ -1,4 +1,4 @@
-"""HTTP operations that send many images as one ZIP file, which is created while it is sent."""
+"""HTTP operations that send many images as one ZIP file. The file is created while it is sent."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ from stillroom.wire.shown import PATH_EXAMPLE
 
 _ZIP: Final = "application/zip"
 _CONCURRENT_CHECKS: Final = 16
-_IN_MEMORY_BYTES: Final = 256 * 1024  # larger ZIP directories are moved to a file
+_IN_MEMORY_BYTES: Final = 256 * 1024  # larger ZIP directories are moved to a temporary file
 _LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
 _MAX_NAME: Final = 100
 _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
@@ -88,18 +88,17 @@ class Archives:
             parameters = Call(request, fields, grant).query(ArchiveParameters)
             # An error in the first listing can still be reported with its own status code.
             keys = await self.selection.keys(parameters.within(grant), is_link=is_link)
-            return _ArchiveResponse(
-                self.storage,
-                keys,
-                (parameters.run or parameters.prefix).text.rstrip("/").rpartition("/")[2],
-                captions=parameters.sidecars is not None,
-                skip_missing=True,
-                held=held.pop_all(),
+            name = (parameters.run or parameters.prefix).text.rstrip("/").rpartition("/")[2]
+            captions = parameters.sidecars is not None
+            response = _ArchiveResponse(
+                self.storage, keys, name, captions=captions, skip_missing=True
             )
+            response.held = held.pop_all()
+            return response
 
     @Operation("POST", "", _REFUSALS, media_type=_ZIP, body=ImagesToArchive)
     async def make_archive(self, request: Request) -> Response:
-        """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
+        """Get up to 1,000 images as a ZIP file. An unreadable image aborts the response."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         body = await call.json(ImagesToArchive)
@@ -111,19 +110,17 @@ class Archives:
         for text in dict.fromkeys(body.storage_keys):
             call.grant.require_everywhere("media")
             if not _LIBRARY_KEY.fullmatch(text):
-                raise InvalidPath(
-                    "must be the storage_key of an image in the media library, such as media/…",
-                    at=("body", "storage_keys"),
+                message = (
+                    "must be the storage_key of an image in the media library, such as media/…"
                 )
+                raise InvalidPath(message, at=("body", "storage_keys"))
             keys.append(StorageKey(text))
         if not 1 <= len(keys) <= MAX_PATHS:
             raise InvalidPath(f"must contain 1 to {MAX_PATHS:,} images", at=("body", "paths"))
         await for_each_concurrently(self._require, keys, limit=_CONCURRENT_CHECKS)
-        captions = body.sidecars is not None
         ordered = iterate(sorted(keys, key=lambda key: key.text.encode()))
-        return _ArchiveResponse(
-            self.storage, ordered, "images", captions=captions, skip_missing=False
-        )
+        captions = body.sidecars is not None
+        return _ArchiveResponse(self.storage, ordered, captions=captions, skip_missing=False)
 
     async def _require(self, key: StorageKey) -> None:
         try:
@@ -134,25 +131,21 @@ class Archives:
 
 
 class _ArchiveResponse(Response):
-    """Response that sends a ZIP file while creating it, so that memory use is constant.
-
-    If there is an error after the headers were sent, the server aborts the response.
-    """
+    """Response that sends a ZIP file while creating it. Any error aborts the response."""
 
     def __init__(
         self,
         storage: ImageStorage,
         keys: AsyncGenerator[StorageKey, None],
-        name: str,
+        name: str = "",
         *,
         captions: bool,
         skip_missing: bool,
-        held: contextlib.ExitStack | None = None,
     ) -> None:
         """Create a response with the images at `keys`, which are in the order of a listing.
 
-        `captions` adds each image's prompt as a text file. An image that is deleted or replaced
-        meanwhile is omitted if `skip_missing` is True, else it aborts the response.
+        `captions` adds a text file with the prompt of each image. With `skip_missing`, images that
+        are deleted or replaced meanwhile are omitted. Otherwise they abort the response.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -168,12 +161,13 @@ class _ArchiveResponse(Response):
         self._captions = _Captions(storage) if captions else None
         self._skip_missing = skip_missing
         self._zip = ZipWriter()
-        self._directory = _Directory()
-        self._held = held or contextlib.ExitStack()
+        self._records = bytearray()  # ZIP directory records that are not in `_directory` yet
+        self._directory = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  (`__call__` closes it)
+        self.held = contextlib.ExitStack()  # closed after the response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        with self._held, contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
+        with self.held, contextlib.suppress(ConnectionError), self._directory:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with contextlib.aclosing(self._pieces()) as pieces:
                 async for piece in pieces:
@@ -185,9 +179,12 @@ class _ArchiveResponse(Response):
             async for key in keys:
                 async for piece in self._image(key):
                     yield piece
-        async for piece in self._directory.chunks():
+        await self._move_records()
+        size = self._directory.tell()
+        await asyncio.to_thread(self._directory.seek, 0)
+        while piece := await asyncio.to_thread(self._directory.read, _IN_MEMORY_BYTES):
             yield piece
-        yield self._zip.end(self._directory.size)
+        yield self._zip.end(size)
 
     async def _image(self, key: StorageKey) -> AsyncGenerator[bytes, None]:
         path = image_entry(key.text)
@@ -225,47 +222,26 @@ class _ArchiveResponse(Response):
                 f"bytes of {name} instead of {size}: request the archive again"
             )
         tail, record = self._zip.end_entry()
-        await self._directory.add(record)
+        self._records += record
+        if len(self._records) > _IN_MEMORY_BYTES:
+            await self._move_records()
         return tail
 
-
-class _Directory:
-    """Directory records of a ZIP file, kept in memory or a temporary file until they are sent."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._pending = bytearray()
-        # The first write exceeds this size of one byte, and so creates a file.
-        self._file = tempfile.SpooledTemporaryFile(1)  # noqa: SIM115  (`close` closes it)
-
-    async def add(self, record: bytes) -> None:
-        self._pending += record
-        self.size += len(record)
-        if len(self._pending) > _IN_MEMORY_BYTES:
-            pending, self._pending = self._pending, bytearray()
-            try:
-                await asyncio.to_thread(self._file.write, pending)
-            except OSError as error:
-                raise StorageFull from error
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        self._file.seek(0)
-        while chunk := await asyncio.to_thread(self._file.read, _IN_MEMORY_BYTES):
-            yield chunk
-        if self._pending:
-            yield bytes(self._pending)
-
-    def close(self) -> None:
-        self._file.close()
+    async def _move_records(self) -> None:
+        records, self._records = self._records, bytearray()
+        try:
+            await asyncio.to_thread(self._directory.write, records)
+        except OSError as error:
+            raise StorageFull from error
 
 
 class _Captions:
-    """Caption files of one archive. A caption file contains the prompt of an image.
+    """Caption files of one ZIP file. A caption file contains the prompt of an image.
 
     The caption file of `cat.png` is `cat.txt`, as training tools expect. If an image or another
     caption file has that name, `cat.png.txt` is used. Images whose caption files could have equal
-    names (`cat`, `cat.jpg`, `cat.png`) are near each other in a listing, so that only the `names`
-    of recent caption files are needed.
+    names (`cat`, `cat.jpg`, `cat.png`) are near each other in a listing. `names` therefore contains
+    only the names of recent caption files.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
@@ -273,6 +249,7 @@ class _Captions:
         self.names: list[str] = []
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
+        """Return name and content of the caption file, or None if the image has no prompt."""
         generation = (await find_by_reading(opened.image.size, reader_of(opened.chunks))).generation
         if generation is None or not generation.prompt:
             return None
@@ -291,10 +268,10 @@ class _Captions:
         return None
 
     async def _is_image(self, name: str) -> bool:
-        try:
-            await self._storage.stat(StorageKey.of_image(ImagePath.parse(name)))
-        except ImageNotFound:
-            return False
-        except InvalidPath:
-            return True  # too long for a path, so it cannot be used as a file name either
+        # A name that is too long for a path cannot be used as a file name either.
+        with contextlib.suppress(InvalidPath):
+            try:
+                await self._storage.stat(StorageKey.of_image(ImagePath.parse(name)))
+            except ImageNotFound:
+                return False
         return True

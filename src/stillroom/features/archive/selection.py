@@ -1,4 +1,4 @@
-"""Selection of the images in a ZIP file: by prefix, by paths, or by a run's manifest."""
+"""Selection of the images in a ZIP file: by a prefix, by paths, or by the manifest of a run."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -6,13 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Final, Self
 from urllib.parse import quote, urlencode
 
-from stillroom.errors import (
-    BackendUnavailable,
-    FeatureOff,
-    ImageNotFound,
-    InvalidParameter,
-    TooLarge,
-)
+from stillroom import errors
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.store.auth.grants import Grant
 from stillroom.store.http.parameters import (
@@ -31,7 +25,7 @@ from stillroom.store.values import ListQuery
 RunKeys = Callable[[ImagePath], AsyncGenerator[StorageKey, None]]
 
 MAX_PATHS: Final = 1000
-_MAX_PATHS_BYTES: Final = 4096  # of all paths in a URL together
+_MAX_PATHS_BYTES: Final = 4096  # total size of all paths in a URL
 _MAX_QUERY_BYTES: Final = 7168  # percent-encoded; the server accepts targets of 8 KiB
 _LINKS_AT_ONCE: Final = 4
 _PAGE: Final = 1000
@@ -61,15 +55,16 @@ class ArchiveParameters:
 
     def __post_init__(self) -> None:
         if bool(self.prefix.text) + bool(self.paths) + (self.run is not None) > 1:
-            raise InvalidParameter("use only one of prefix, path and run", at=("query", "prefix"))
+            message = "use only one of prefix, path and run"
+            raise errors.InvalidParameter(message, at=("query", "prefix"))
 
     @property
     def is_exact(self) -> bool:
-        """True if the images are named, so that some of them may not exist."""
+        """True if the images are listed by name, so that some of them may not exist."""
         return bool(self.paths) or self.run is not None
 
     def within(self, grant: Grant) -> Self:
-        """Limit the prefix to what the grant may read. Raise `Forbidden` for paths beyond it."""
+        """Limit the prefix to that of `grant`. Raises `Forbidden` if `grant` excludes a path."""
         for path in self.paths:
             grant.require("storage:read", path)
         if self.run is not None:
@@ -81,7 +76,7 @@ class ArchiveParameters:
 
 @dataclass(slots=True, eq=False)
 class ArchiveSelection:
-    """Selection of images, with limits for the ZIP files that links request.
+    """Selection of the images of ZIP files, with limits for signed URLs ("links").
 
     Attributes:
         run_keys: Yields the keys in a run's manifest; None if the feature `runs` is off.
@@ -94,9 +89,10 @@ class ArchiveSelection:
 
     @contextlib.contextmanager
     def link(self) -> Iterator[None]:
-        """Context manager around the response to a link. Raises `BackendUnavailable` if busy."""
+        """Count a download by signed URL. Raises `BackendUnavailable` if four are running."""
         if self._links >= _LINKS_AT_ONCE:
-            raise BackendUnavailable(f"{_LINKS_AT_ONCE} links are being downloaded: try later")
+            message = f"{_LINKS_AT_ONCE} links are being downloaded: try later"
+            raise errors.BackendUnavailable(message)
         self._links += 1
         try:
             yield
@@ -104,17 +100,18 @@ class ArchiveSelection:
             self._links -= 1
 
     async def sign(self, grant: Grant, texts: Texts) -> str:
-        """Check the parameters of a link, as `SelectArchive`."""
+        """Check the query parameters of a URL to sign. Return them as a query string."""
         texts = {name: values for name, values in texts.items() if values}
         parameters = build(ArchiveParameters, texts).within(grant)
         if len(texts.keys() - {"sidecars"}) != 1:
-            raise InvalidParameter("must have either prefix, paths or run", at=("query", "prefix"))
+            message = "must have either prefix, paths or run"
+            raise errors.InvalidParameter(message, at=("query", "prefix"))
         if "prefix" in texts:
             texts["prefix"] = [parameters.prefix.text]
         query = urlencode(texts, doseq=True, quote_via=quote, safe="/")
         size = sum(len(path.text.encode()) for path in parameters.paths)
         if size > _MAX_PATHS_BYTES or len(query) > _MAX_QUERY_BYTES:
-            raise InvalidParameter(
+            raise errors.InvalidParameter(
                 f"the paths in a URL may have {_MAX_PATHS_BYTES:,} bytes together, and "
                 f"{_MAX_QUERY_BYTES:,} percent-encoded: publish a run, or use a prefix",
                 at=("query", "path"),
@@ -125,21 +122,24 @@ class ArchiveSelection:
     async def keys(
         self, parameters: ArchiveParameters, *, is_link: bool
     ) -> AsyncGenerator[StorageKey, None]:
-        """Return the keys of the images, of which the first exists. Raise an error if none does."""
+        """Return the keys of the images. Raises `ImageNotFound` if none of the images exists.
+
+        `is_link` is True for a request with a signed URL. The number of images is then limited.
+        """
         keys = self._keys(parameters)
         if is_link or parameters.run is not None:
             keys = iterate(await self._limited(keys))
         async for key in keys:
-            with contextlib.suppress(ImageNotFound):
+            with contextlib.suppress(errors.ImageNotFound):
                 if parameters.is_exact:
                     await self.storage.stat(key)
                 return iterate([key], keys)
-        raise ImageNotFound
+        raise errors.ImageNotFound
 
     def _keys(self, parameters: ArchiveParameters) -> AsyncGenerator[StorageKey, None]:
         if parameters.run is not None:
             if self.run_keys is None:
-                raise FeatureOff("this server runs without the feature 'runs'")
+                raise errors.FeatureOff("this server runs without the feature 'runs'")
             return self.run_keys(parameters.run)
         if parameters.paths:
             texts = sorted({path.text for path in parameters.paths}, key=str.encode)
@@ -154,7 +154,7 @@ class ArchiveSelection:
             async for key in keys:
                 limited.append(key)
                 if len(limited) > self.max_link_images:
-                    raise TooLarge(
+                    raise errors.TooLarge(
                         f"a ZIP file by link, or of a run, may have {self.max_link_images} images "
                         "at most: use a longer prefix, or several links"
                     )
@@ -164,7 +164,7 @@ class ArchiveSelection:
 async def iterate(
     first: Iterable[StorageKey], others: AsyncGenerator[StorageKey, None] | None = None
 ) -> AsyncGenerator[StorageKey, None]:
-    """Yield the keys in `first`, then those in `others`, which is closed at the end."""
+    """Yield the keys in `first`, then those in `others`. Close `others` at the end."""
     for key in first:
         yield key
     if others is not None:

@@ -1,8 +1,8 @@
-"""ZIP file writer that produces bytes sequentially in constant memory, without I/O.
+"""Writer of ZIP files. It returns the bytes in order, needs constant memory and does no I/O.
 
-Entries are not compressed, because images are already compressed. The checksum of an entry follows
-the entry's bytes, so that no file is read twice. ZIP64 records are used for sizes that do not fit
-into 32 bits, and for counts that do not fit into 16 bits. The layouts are from sections 4.3-4.5 of
+Entries are stored uncompressed: images are compressed already. A checksum follows the bytes,
+so that no file is read twice. ZIP64 records are used for sizes that do not fit into 32 bits, and
+for counts that do not fit into 16 bits. The layouts are from sections 4.3-4.5 of
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
@@ -36,12 +36,12 @@ https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conv
 
 
 class ZipWriter:
-    """Writer whose methods return the consecutive parts of a ZIP file."""
+    """ZIP file writer. Its methods return consecutive parts of the file."""
 
     def __init__(self) -> None:
         self.entries = 0
         self.offset = 0  # number of bytes returned so far, without the directory
-        self.size = 0  # of the current entry so far
+        self.size = 0  # number of bytes of the current entry so far
         self._name = b""
         self._at = self._crc = 0
         self._is_large = False
@@ -111,9 +111,9 @@ class ZipWriter:
 def safe_name(path: str) -> str:
     """Return an image's path as an entry name that is valid on every operating system.
 
+    Characters that Windows would reject, drop or misinterpret are percent-encoded, and so is a `%`
+    that looks like the start of an encoded character. Different paths thus have different names.
     Image paths never contain `..`, backslashes, control characters or a leading slash (`paths.py`).
-    Characters that Windows would reject, drop or misinterpret are percent-encoded. A `%` that looks
-    like the start of an encoded character is encoded, too, to keep names unique.
     """
     return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", path)
 

@@ -1,1 +1,1 @@
-"""Gallery: the web page at `/` that shows stored images, with its files and routes."""
+"""Gallery: the web page at `/` that shows stored images."""

@@ -1,4 +1,4 @@
-"""Batches of reads: with one request, the gallery reads all folders on the screen."""
+"""Batches of reads: the gallery reads all folders that it shows with one request."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from stillroom.store.http.problems import JSON_HEADERS
 
 _PATHS: Final = ("storage/images", "storage/runs", "storage/search", "media-resources")
 _CONCURRENT_READS: Final = 8
-_MAX_BYTES: Final = 4 * 1024 * 1024  # of all responses together
+_MAX_BYTES: Final = 4 * 1024 * 1024  # total size of all responses
 _NOT_COPIED: Final = re.compile(rb"content-.*|transfer-encoding|accept-encoding|expect|range|if-.*")
 _COPIED: Final = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
 
@@ -28,23 +28,20 @@ log = logging.getLogger("stillroom.api")
 
 
 class BatchRequest(JsonForm, max_bytes=256 * 1024, example='{"targets": ["storage/images?…"]}'):
-    """Request body: the targets to read, as paths relative to the API, with their queries."""
+    """Request body: URLs to read, relative to the API, such as `storage/images?prefix=cats/`."""
 
     targets: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=60)]
 
 
 class _Reads:
-    """GET requests to the application itself, with a limit for the size of all responses."""
+    """GET requests that the application sends to itself, with a limit for their total size."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._size = 0
 
     async def read(self, target: str) -> bytes:
-        """Return status and body of a response as JSON, or 502 and null if it has no JSON.
-
-        Raises `TooLarge` if the responses are larger than the limit.
-        """
+        """Return status and body of a response as JSON. Raises `TooLarge` after too many bytes."""
         start: dict[str, Any] = {"status": 0, "headers": []}
         body = bytearray()
         messages = [{"type": "http.request", "body": b"", "more_body": False}]
@@ -79,13 +76,13 @@ class _Reads:
             "path": outer["path"].removesuffix("batch") + path,
             "raw_path": raw_target(self._request).removesuffix(b"batch") + path.encode(),
             "query_string": query.encode(),
-            "headers": [one for one in outer["headers"] if not _NOT_COPIED.fullmatch(one[0])],
+            "headers": [pair for pair in outer["headers"] if not _NOT_COPIED.fullmatch(pair[0])],
             "state": dict(outer.get("state", {})),
         }
 
 
 def batch_router(authorize: Authorize) -> APIRouter:
-    """Return the route `POST /batch`, which is not in the OpenAPI document."""
+    """Return a router with `POST /batch`, which is not in the OpenAPI document."""
     router = APIRouter(include_in_schema=False, route_class=OperationRoute)
 
     async def read_batch(request: Request) -> Response:

@@ -19,7 +19,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class GalleryFeature(Feature):
-    """Web page of the store."""
+    """Web page that shows the stored images."""
 
     def __init__(self, store: Store) -> None:
         self._settings = store.settings
@@ -29,7 +29,7 @@ class GalleryFeature(Feature):
 
     @functools.cached_property
     def sign_in(self) -> SignIn | None:
-        """Sign-in operation, or None if another issuer signs the tokens. May create the secret."""
+        """Sign-in operation; None if the server signs no tokens. May create the signing secret."""
         settings = self._settings
         if not isinstance(settings.keys, SecretConfig):
             return None
@@ -42,7 +42,7 @@ class GalleryFeature(Feature):
         return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
 
     def ready(self, store: Store) -> None:
-        """Read settings of other features that the page shows."""
+        """Read the settings of other features that the page needs."""
         self._grace = getattr(store.features.get("library"), "grace", self._grace)
         trash = getattr(store.features.get("trash"), "trash", None)
         self._trash = getattr(trash, "retention", self._trash)
@@ -50,24 +50,26 @@ class GalleryFeature(Feature):
             self._max_direct_bytes = getattr(store.features.get("grants"), "max_bytes", 0)
 
     def pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the routes of the page and its files."""
+        """Return the routes of the page and its files. If `is_embedded`, add that of batches."""
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
-        places = {"files_at": "", "api_at": "../"} if is_embedded else {}
         gallery = Gallery(
+            {
+                "files": "" if is_embedded else "gallery/",
+                "api": "../" if is_embedded else "api/v1/",
+                "max_upload_bytes": self._settings.max_upload_bytes,
+                "max_direct_bytes": self._max_direct_bytes,
+                "deletion_grace_s": int(self._grace.total_seconds()),
+                "trash_s": int(self._trash.total_seconds()),
+            },
             image_origins=self._settings.storage.image_origins,
             upload_origins=self._settings.storage.upload_origins if self._max_direct_bytes else (),
-            max_upload_bytes=self._settings.max_upload_bytes,
-            max_direct_bytes=self._max_direct_bytes,
-            deletion_grace_s=int(self._grace.total_seconds()),
-            trash_s=int(self._trash.total_seconds()),
-            **places,
         )
         page = gallery_router(gallery, is_embedded=is_embedded)
         return [page, batch_router(authorize)] if is_embedded else [page]
 
     def api_pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the routes of sign-in and batches, if they are enabled and not in `pages`."""
+        """Return the route of sign-in and, unless `is_embedded`, the route of batches."""
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
         routers = [] if self.sign_in is None else [sign_in_router(self.sign_in)]

@@ -1,7 +1,7 @@
 """Routes that serve the gallery's page and files, with their security and caching headers.
 
-The files are plain JavaScript modules and style sheets, which are served unchanged. The URL of each
-file contains a hash of all files, so that browsers cache the file for a year. Only the page is
+The files are plain JavaScript modules and style sheets, which are served unchanged. Their URLs
+contain a hash of all files, so that browsers can cache them for a year. Only the page is
 revalidated each time. See docs/adr/0018-the-gallery-is-plain-modules.md.
 """
 
@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from fastapi import APIRouter
@@ -31,7 +31,7 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
 }
 
-# `Cache-Control` for files (a year, since a changed file has a new URL: RFC 8246) and the page.
+# `Cache-Control` for files and for the page. A changed file has a new URL (RFC 8246: immutable).
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
 _ASK_EACH_TIME: Final = "no-cache"
 
@@ -58,28 +58,15 @@ class Gallery:
 
     def __init__(
         self,
+        values: Mapping[str, object],
         *,
         image_origins: Iterable[str],
-        max_upload_bytes: int,
-        deletion_grace_s: float,
-        trash_s: int = 0,
-        upload_origins: Iterable[str] = (),
-        max_direct_bytes: int = 0,
-        files_at: str = "gallery/",
-        api_at: str = "api/v1/",
+        upload_origins: Iterable[str],
     ) -> None:
         """Read the page and files.
 
-        Args:
-            image_origins: Origins of other servers from which the page may load images, such as
-                `https://cdn.example.com`.
-            max_upload_bytes: Maximum size of a file that the page uploads to this server.
-            deletion_grace_s: Seconds, shown by the page, during which a deletion can be undone.
-            trash_s: Seconds that deleted images stay in the trash, or 0 without a trash.
-            upload_origins: Origins to which the page may upload files, such as that of a bucket.
-            max_direct_bytes: Maximum size of a file that the page uploads to a bucket, or 0.
-            files_at: URL of the files, relative to the page.
-            api_at: URL of the API, relative to the page.
+        `values` replace placeholders in the page, such as `{api}`. The page may load images from
+        `image_origins`, such as `https://cdn.example.com`, and upload files to `upload_origins`.
         """
         folder = importlib.resources.files(__package__) / "static"
         self.files = {
@@ -90,22 +77,18 @@ class Gallery:
         for name, content in self.files.items():
             digest.update(f"{name} {len(content)}\n".encode() + content)
         self._version = digest.hexdigest()[:16]
-        page = self.files.pop(PAGE)
-        page = page.replace(b"{files}", f"{files_at}{self._version}".encode())
-        page = page.replace(b"{api}", api_at.encode())
-        page = page.replace(b"{max_upload_bytes}", str(max_upload_bytes).encode())
-        page = page.replace(b"{trash_s}", str(trash_s).encode())
-        page = page.replace(b"{max_direct_bytes}", str(max_direct_bytes).encode())
-        self.page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
+        self.page = self.files.pop(PAGE)
+        for name, value in {**values, "files": f"{values['files']}{self._version}"}.items():
+            self.page = self.page.replace(b"{%b}" % name.encode(), str(value).encode())
         self._policy = _policy(image_origins, upload_origins)
 
     async def show(self, request: Request) -> Response:
-        """Respond with the gallery's page."""
+        """Respond with the page."""
         headers = {"cache-control": _ASK_EACH_TIME, "content-security-policy": self._policy}
         return _answer(request, self.page, PAGE, {**_SAFE, **headers})
 
     async def send_file(self, request: Request) -> Response:
-        """Respond with a file of the gallery, or with 404 if the URL names another version."""
+        """Respond with a file. Respond with 404 if the URL contains the hash of another version."""
         name: str = request.path_params["name"]
         if request.path_params["version"] != self._version or name not in self.files:
             raise HTTPException(404)
@@ -113,10 +96,7 @@ class Gallery:
 
 
 def gallery_router(gallery: Gallery, *, is_embedded: bool = False) -> APIRouter:
-    """Return a router that serves the page and the files without requiring a token.
-
-    The page is at `/`, or at `/gallery/` if the application has its own page at `/`.
-    """
+    """Return a router for the files and the page (at `/gallery/` if `is_embedded`, else at `/`)."""
     pages = [Route("/", gallery.show)]
     if is_embedded:
         pages = [Route("/gallery/", gallery.show), Route("/gallery", _add_slash)]
@@ -129,25 +109,17 @@ async def _add_slash(_: Request) -> Response:
 
 
 def _policy(image_origins: Iterable[str], upload_origins: Iterable[str]) -> str:
-    """Return the Content-Security-Policy. It forbids inline scripts and creating HTML from strings.
+    """Return the Content-Security-Policy, which forbids inline scripts and HTML made from strings.
 
     Sources: https://www.w3.org/TR/CSP3/ and https://www.w3.org/TR/trusted-types/
     """
-    origins = tuple(image_origins)
-    return "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            " ".join(("connect-src 'self'", *upload_origins)),
-            " ".join(("img-src 'self' blob:", *origins)),
-            " ".join(("media-src 'self' blob:", *origins)),
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        )
+    uploads = " ".join(("'self'", *upload_origins))
+    images = " ".join(("'self' blob:", *image_origins))
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        f"connect-src {uploads}; img-src {images}; media-src {images}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 

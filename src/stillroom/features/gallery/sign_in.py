@@ -1,4 +1,4 @@
-"""Sign-in to the gallery: a client exchanges the code in a sign-in link for a token."""
+"""Sign-in to the gallery: the page exchanges the code in a sign-in link for a token."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,13 +28,13 @@ class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Sign-in operation. `mint` takes a lifetime and returns a token with all permissions."""
+    """Sign-in operation. `mint` returns a token with all permissions for a lifetime."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]
 
     async def sign_in(self, request: Request) -> Response:
-        """Exchange a code from a sign-in link for a token. The code becomes invalid."""
+        """Return a token for a valid code from a sign-in link. The code becomes invalid."""
         content = await read_json(request, combined(request.headers.raw), SignInRequest)
         body = validate(SignInRequest, content)
         await asyncio.to_thread(self.codes.use, body.code)
@@ -43,7 +43,7 @@ class SignIn:
 
 
 def sign_in_router(operation: SignIn) -> APIRouter:
-    """Return the route `POST /sign-in`, which is not in the OpenAPI document."""
+    """Return a router with `POST /sign-in`, which is not in the OpenAPI document."""
     router = APIRouter(include_in_schema=False, route_class=OperationRoute)
     router.add_api_route("/sign-in", operation.sign_in, methods=["POST"])
     return router

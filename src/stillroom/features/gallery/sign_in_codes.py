@@ -1,7 +1,7 @@
 """Codes in the links for signing in to the gallery. Each code can be exchanged once for a token.
 
 Each code is an empty file in a private folder that all server processes share. The name of the file
-is the code's SHA-256. A process that uses a code deletes the file, which only one process can do
+is the SHA-256 of the code. Using a code deletes its file, so only one process can use it
 (docs/adr/0036).
 """
 
@@ -27,7 +27,7 @@ class SignInCodes:
         self._folder = folder
 
     def make(self) -> str:
-        """Create a code, and delete expired codes. Raise OSError if the folder is not writable."""
+        """Create a code, and delete expired codes. Raises OSError if the folder is not writable."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # the code was used meanwhile
@@ -38,7 +38,7 @@ class SignInCodes:
         return code
 
     def use(self, code: str) -> None:
-        """Invalidate a code. Raise `SignInCodeSpent` if it was used, has expired, or is unknown."""
+        """Use up a code. Raises `SignInCodeSpent` if it was used, has expired, or is unknown."""
         file = self._file_of(code)
         try:
             is_valid = _is_valid(file)

@@ -1,1 +1,1 @@
-"""Upload grants: permissions for one upload each, which work without a token."""
+"""Upload grants: signed permissions, each for one upload without a token."""

@@ -1,6 +1,6 @@
-"""Completed grants, each with the response to its completion.
+"""Record of completed grants, each with the response to its completion.
 
-No process completes a grant again, even after its image was replaced or deleted.
+The record prevents a second completion of a grant whose image was replaced or deleted later.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from typing import IO, Final
 
 from stillroom.features.grants.grant import KEPT_S, UploadGrant
 
-_PAUSE_S: Final = 0.1  # between attempts to lock a grant; waiting threads could block all others
+_PAUSE_S: Final = 0.1  # between attempts to lock a grant, because waiting would block a thread
 
 log = logging.getLogger("stillroom.media")
 
 
 class CompletedGrants:
-    """Files in a folder that all processes share. Their names are the ids of grants.
+    """Folder with one file per grant, named by the grant's id. All processes share it.
 
     The modification time of a file is the expiration of its grant. A file is empty until the grant
-    is completed. `add` and `sweep` block.
+    is completed. `add` and `sweep` do disk I/O, so call them in a thread.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,10 +34,10 @@ class CompletedGrants:
 
     @contextlib.asynccontextmanager
     async def hold(self, grant: UploadGrant) -> AsyncIterator[dict[str, object] | None]:
-        """Context manager: wait until no other request of this machine completes the grant.
+        """Lock a grant during the block, so that other requests on this machine wait.
 
-        Return the response of an earlier completion, or None if there was none. Errors of the disk
-        are only logged, since another machine could complete the grant, too.
+        Yield the response to an earlier completion, or None if there was none. Errors of the disk
+        are only logged, since another machine could complete the grant in any case.
         """
         with contextlib.ExitStack() as opened:
             try:
@@ -55,7 +55,7 @@ class CompletedGrants:
         return file
 
     def add(self, grant: UploadGrant, saved: Mapping[str, object]) -> None:
-        """Store the response of a completion. Errors are only logged, since the image is saved."""
+        """Store the response to a completion. Errors are only logged, since the image is saved."""
         file = self._folder / f"{grant.id}-{secrets.token_hex(8)}"
         try:
             file.write_text(json.dumps(saved))
@@ -65,14 +65,13 @@ class CompletedGrants:
             log.warning("cannot remember that an upload grant was completed: %s", error)
 
     def _find(self, grant: UploadGrant) -> dict[str, object] | None:
-        try:
-            found: dict[str, object] = json.loads((self._folder / grant.id).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return found
+        with contextlib.suppress(OSError, ValueError):
+            response: dict[str, object] = json.loads((self._folder / grant.id).read_bytes())
+            return response
+        return None
 
     def sweep(self) -> None:
-        """Delete the responses that cannot be repeated any more."""
+        """Delete the files of grants whose completion can no longer be repeated."""
         for file in self._folder.glob("*"):
             with contextlib.suppress(OSError):  # also: another process has deleted the file
                 if file.stat().st_mtime + KEPT_S < time.time():

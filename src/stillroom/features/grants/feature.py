@@ -1,4 +1,4 @@
-"""Grants feature: uploads of large files without a token, and directly to a bucket if possible."""
+"""Grants feature: uploads of large files without a token, to the server or directly to a bucket."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -20,14 +20,13 @@ class GrantsFeature(Feature):
     """Upload grants."""
 
     def __init__(self, store: Store) -> None:
-        """Choose the URL for uploads."""
         self._settings = store.settings
         self.max_bytes = store.settings.section(GrantSettings).max_grant_bytes
         self._grants: Grants | None = None
         self._url = store.api_url + _PATH
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operations for grants."""
+        """Return the operations for grants, or none if the server cannot sign or store uploads."""
         settings, storage = self._settings, images.storage
         if not isinstance(storage, SavesUploads) or images.signer is None:
             return ()
@@ -45,5 +44,5 @@ class GrantsFeature(Feature):
         return [(_PATH, GrantOperations(self._grants))]
 
     def jobs(self) -> Iterable[Job]:
-        """Return the deletion of abandoned uploads."""
+        """Return the periodic job that deletes abandoned uploads."""
         return [] if self._grants is None else [Job(self._grants.sweep)]

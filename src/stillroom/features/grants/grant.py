@@ -1,4 +1,4 @@
-"""Upload grants: signed texts that contain all terms of one upload, so that no row is needed."""
+"""Upload grants: signed texts that contain all terms of one upload. No database is needed."""
 
 import base64
 import dataclasses
@@ -10,9 +10,7 @@ from stillroom.store.auth.signed_urls import UrlSigner
 from stillroom.store.content_type import DEFAULT, INLINE
 from stillroom.store.values import ANY, UNCONDITIONAL, Condition
 
-KEPT_S: Final = 24 * 3600
-"""Seconds for which an upload is kept, and for which a completed grant can be repeated."""
-
+KEPT_S: Final = 24 * 3600  # lifetime of an upload, and of the response to a completed grant
 CHECKSUM: Final = "x-amz-checksum-sha256"
 
 
@@ -26,19 +24,19 @@ class Upload:
     expires_at: int  # seconds since the epoch after which nothing can be uploaded or saved
     size: int  # exact size in bytes
     content_type: str | None = None  # content type that the file must have; None accepts any
-    sha256: str | None = None  # hexadecimal; the file must have it. None if it is not known.
+    sha256: str | None = None  # hexadecimal SHA-256 that the file must have; None accepts any
 
     @property
     def digest(self) -> bytes | None:
-        """SHA-256 as bytes."""
+        """`sha256` as bytes."""
         return bytes.fromhex(self.sha256) if self.sha256 else None
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that the client must send.
+        """Headers that the client must send with the file.
 
-        A CDN may serve the upload before it is checked. So it is an attachment, and has a type in
-        which browsers run no code.
+        A CDN may serve the file before it is checked. It is therefore an attachment, with a content
+        type in which browsers run no code.
         """
         kind = self.content_type if self.content_type in INLINE else None
         headers = {
@@ -51,7 +49,7 @@ class Upload:
         return headers
 
     def signed(self, signer: UrlSigner, kind: "type[Upload] | None" = None) -> str:
-        """Return the id and the terms, or those of `kind`, with a signature: the end of a URL."""
+        """Return the signed terms as `id?terms`. If `kind` is set, include only terms of `kind`."""
         kind = kind or type(self)
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
         grant_id, expires_at = values.pop("id"), values.pop("expires_at")
@@ -60,10 +58,10 @@ class Upload:
 
     @classmethod
     def open(cls, signer: UrlSigner, name: bytes, query: bytes) -> Self:
-        """Return the terms in a signed text, whether or not it has expired.
+        """Return the terms in a signed text (`name?query`), even if the grant has expired.
 
-        Terms of newer versions are ignored. Raises `GrantInvalid` if this server did not sign the
-        text.
+        Unknown terms are ignored, since newer versions may add some. Raises `GrantInvalid` if this
+        server did not sign the text.
         """
         try:
             others, expires_at = signer.check_for(cls.PURPOSE, name, query)
@@ -80,7 +78,7 @@ _PARSED: Final[dict[str, Any]] = {"size": int, "create_only": bool, "is_hash_enf
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UploadGrant(Upload):
-    """All terms of one upload and its image. The grant's holder can read them."""
+    """All terms of one upload and its image. They are not secret: clients can read them."""
 
     PURPOSE: ClassVar = "COMPLETE"
 
@@ -92,10 +90,10 @@ class UploadGrant(Upload):
 
     @property
     def condition(self) -> Condition:
-        """Condition under which the image is saved."""
+        """Condition for saving the image."""
         return Condition(if_none_match=ANY) if self.create_only else UNCONDITIONAL
 
     @property
     def save_fields(self) -> dict[str, str]:
-        """Request headers of a save with the same lifetime."""
+        """Request headers that give a saved image the lifetime in this grant."""
         return {} if self.expires_after is None else {"expires-in": self.expires_after}

@@ -79,7 +79,7 @@ class GrantOperations:
 
     @Operation("POST", "", (501, 503), body=GrantToIssue, answer=IssuedGrant)
     async def grant_upload(self, request: Request) -> Response:
-        """Grant one upload of a file, which then needs no token."""
+        """Grant one upload of a file. This upload then needs no token."""
         call = await Call.of(request, self.grants.images.authorize)
         call.grant.require_scope("storage:write")
         form = await call.json(GrantToIssue)
@@ -127,7 +127,7 @@ class GrantOperations:
         needs_token=False,
     )
     async def upload_file(self, request: Request) -> Response:
-        """Upload the file of a grant to its signed URL. With a bucket, clients upload there."""
+        """Upload the file of a grant to its signed URL. Buckets receive uploads directly."""
         query = request.scope["query_string"]
         upload = Upload.open(self.grants.signer, raw_image_path(request), query)
         fields = combined(request.headers.raw)

@@ -1,8 +1,8 @@
-"""Tests that find out what a bucket enforces for presigned uploads and for conditional copies.
+"""Tests of a bucket, to find the terms of presigned uploads and copies that the bucket enforces.
 
-A signed header protects only if the bucket compares it with the request. Documents of vendors are
-silent or contradict each other about this, so temporary objects are uploaded once per process, as
-clients would upload them. docs/r2.md has a table of the results.
+A signed header protects only if the bucket compares it with the request. The documentation of
+buckets is unclear about that, so each process uploads temporary objects once, as clients would do.
+docs/r2.md has a table of the results.
 """
 
 import asyncio
@@ -27,17 +27,16 @@ from stillroom.store.objectstore import (
     TakesPresignedUploads,
 )
 
+# Key prefix of the temporary objects. The lifecycle rule for uploads deletes those that remain.
 PROBE: Final = "temp/.probe-"
-"""Key prefix of the temporary objects. The lifecycle rule of uploads deletes those that remain."""
-
 _BODY: Final = b"written to try uploads; may be deleted"
 _PLAIN: Final = {"content-type": DEFAULT, "content-disposition": "attachment"}
 
 log = logging.getLogger("stillroom.r2")
 
 
-class Kept(StrEnum):
-    """Promise that a bucket keeps. The first three are headers of an upload."""
+class Guarantee(StrEnum):
+    """Guarantee that a bucket may give. The first three mean that it enforces a header."""
 
     LENGTH = "Content-Length"
     SHA256 = CHECKSUM
@@ -46,28 +45,27 @@ class Kept(StrEnum):
 
 
 _SHA256: Final = base64.b64encode(hashlib.sha256(_BODY).digest()).decode("ascii")
+# Value of each signed header, and the body of a second upload that the bucket must refuse.
 _TESTED: Final = {
-    Kept.LENGTH: (str(len(_BODY)), _BODY + b"!"),
-    Kept.SHA256: (_SHA256, _BODY[::-1]),
-    Kept.CREATE_ONLY: ("*", _BODY),
+    Guarantee.LENGTH: (str(len(_BODY)), _BODY + b"!"),
+    Guarantee.SHA256: (_SHA256, _BODY[::-1]),
+    Guarantee.CREATE_ONLY: ("*", _BODY),
 }
-"""Value of each signed header, and the body of a second upload, which the bucket must refuse."""
-
 _NAMES: Final = ("plain", "copy", "stolen", "forged", *_TESTED, *map("{}-other".format, _TESTED))
 
 
 class UploadProbe:
-    """Result of the tests of the bucket `store`, which run when it is first needed."""
+    """Tests of the bucket `store`, which run when their result is first needed."""
 
     def __init__(self, store: TakesPresignedUploads) -> None:
         self.store = store
-        self._test: asyncio.Future[frozenset[Kept]] | None = None
+        self._test: asyncio.Future[frozenset[Guarantee]] | None = None
 
-    async def find_kept(self) -> frozenset[Kept]:
-        """Return what the bucket enforces. One test runs for all callers; failures are not cached.
+    async def find_guarantees(self) -> frozenset[Guarantee]:
+        """Return the guarantees of the bucket. The result of a successful test is cached.
 
         Raises:
-            BackendUnavailable: a test was interrupted.
+            BackendUnavailable: the bucket could not be reached during the test.
             FeatureOff: presigned uploads to this bucket do not work, or would not be safe.
         """
         test = self._test
@@ -75,18 +73,18 @@ class UploadProbe:
             test = self._test = asyncio.ensure_future(self._run())
         return await asyncio.shield(test)
 
-    async def _run(self) -> frozenset[Kept]:
+    async def _run(self) -> frozenset[Guarantee]:
         prefix = f"{PROBE}{secrets.token_hex(8)}-"
         try:
-            kept = frozenset([kind async for kind in self._find(prefix)])
+            guarantees = frozenset([kind async for kind in self._find(prefix)])
         finally:
             for name in _NAMES:
                 with contextlib.suppress(BackendUnavailable):
                     await self.store.delete(prefix + name, once=True)
-        log.info("the bucket enforces for uploads: %s", ", ".join(sorted(kept)))
-        return kept
+        log.info("the bucket enforces for uploads: %s", ", ".join(sorted(guarantees)))
+        return guarantees
 
-    async def _find(self, prefix: str) -> AsyncIterator[Kept]:
+    async def _find(self, prefix: str) -> AsyncIterator[Guarantee]:
         plain = f"{prefix}plain"
         stored = await self._put(plain)
         if stored.etag is None:
@@ -103,7 +101,7 @@ class UploadProbe:
         for kind, (value, other) in _TESTED.items():
             key, signed = prefix + kind, {**_PLAIN, kind.lower(): value}
             # Some buckets refuse to replace any object, whatever is sent.
-            other_key = key if kind is Kept.CREATE_ONLY else f"{key}-other"
+            other_key = key if kind is Guarantee.CREATE_ONLY else f"{key}-other"
             first, second = await self._put(key, signed), await self._put(other_key, signed, other)
             if first.refusal is None and second.refusal is not None:
                 yield kind
@@ -114,7 +112,7 @@ class UploadProbe:
             for _ in range(2)
         ]
         if copies[0].certain().etag and copies[1].certain().refusal is Refusal.GUARD_FAILED:
-            yield Kept.COPY
+            yield Guarantee.COPY
 
     async def _put(
         self,
@@ -124,6 +122,5 @@ class UploadProbe:
         more: Headers = _PLAIN,
         source: str = "",
     ) -> ChangeResult:
-        """Upload an object as a client, with other headers in `more`."""
         sent = {**signed, **more}
         return (await self.store.put_presigned(key, signed, sent, body, source=source)).certain()

@@ -1,1 +1,1 @@
-"""Thumbnails of stored images, which are made in separate processes and cached."""
+"""Thumbnails of stored images. Separate processes make them, and a cache keeps them."""

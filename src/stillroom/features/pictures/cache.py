@@ -2,11 +2,11 @@
 
 .stillroom/derived/
     ab/ab12…         a thumbnail, named by a hash of its original, its parameters and the encoder
-    lock             eight bytes with the total size of all thumbnails; used for range locks
+    lock             total size of all thumbnails (8 bytes); processes lock ranges of this file
 
-A file gets its name only after it was written to the disk with fsync. It is therefore complete or
-absent, even after a power failure. The access time of a file is the time of its last use. If the
-cache is full, the least recently used files are evicted. A cache error never makes a request fail.
+A file gets its name only after fsync, so it is complete or absent, even after a power failure. The
+access time of a file is the time of its last use. If the cache is full, the least recently used
+files are evicted. An error of the cache never makes a request fail.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from stillroom.store.values import StoredImage
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
-_BLOCK_BYTES: Final = 4096  # of filesystems, and so the minimum size of a thumbnail on disk
+_BLOCK_BYTES: Final = 4096  # block size of filesystems: minimum size of a thumbnail on disk
 _LARGEST_SHARE: Final = 8  # one thumbnail may use an eighth of the cache
 _FILL_AFTER_EVICTION: Final = 7 / 8  # so that the next additions do not evict
 _ACCESS_TIME_S: Final = 60  # seconds between updates of a file's access time
@@ -47,34 +47,32 @@ log = logging.getLogger("stillroom.derived")
 class DerivedConfig:
     """Settings for making and caching thumbnails."""
 
-    folder: Path  # of the cache; no other store may use it
+    folder: Path  # folder of the cache; no other store may use it
     cache_bytes: int = 1024**3  # maximum total size of the cache; 0 disables it
-    min_free_bytes: int = 256 * 1024**2  # with less free space, nothing is cached
-    durable: bool = True  # False: without fsync, so that a power failure may damage cached files
-    processes: int = 2  # that decode at the same time, each one image
+    min_free_bytes: int = 256 * 1024**2  # with less free disk space, nothing is cached
+    durable: bool = True  # False: no fsync, so that a power failure may damage cached files
+    processes: int = 2  # number of decoding processes, each of which decodes one image at a time
     max_pixels: int = 100_000_000  # larger images are not decoded
-    transformations_url: str | None = None  # of Cloudflare's CDN, which then makes the thumbnails
+    transformations_url: str | None = None  # URL of the CDN that makes thumbnails, if there is one
 
 
 class DerivedCache:
-    """Cache that contains thumbnails by name. Its folder is created on first use."""
+    """Cache of thumbnails by name. Its folder is created on first use."""
 
     def __init__(self, config: DerivedConfig) -> None:
         self._config = config
-        self._max_bytes = config.cache_bytes
         self._counted = False
         self._warned = False
 
     def open(self, name: str) -> int | None:
         """Return a file descriptor for reading a thumbnail, or None if it is not cached."""
-        if not self._max_bytes:
+        if not self._config.cache_bytes:
             return None
         try:
             fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
         except OSError as error:
-            self._warn(error)
+            if not isinstance(error, FileNotFoundError):
+                self._warn(error)
             return None
         with contextlib.suppress(OSError):
             status = os.fstat(fd)
@@ -83,26 +81,24 @@ class DerivedCache:
         return fd
 
     def try_lock(self, source: str) -> int | None:
-        """Try to lock an original (a hash), so that no other process makes thumbnails from it.
+        """Try to lock an original, so that no other process makes thumbnails from it.
 
-        Return a file descriptor, which releases the lock when it is closed, or None if another
-        process has the lock. Raise OSError if the folder cannot be used.
+        `source` is a hash of the original. Closing the returned file descriptor releases the lock.
+        Return None if another process has the lock. Raises OSError if the folder cannot be used.
         """
-        fd = self._open_lock()
         # Lock a byte after the counter. Originals with the same first 60 bits share a lock.
         start = _BLOCK_BYTES + int(source[:15], 16)
-        try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(start, 1))
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return None
-            raise
-        return fd
+        with contextlib.ExitStack() as closing:
+            closing.callback(os.close, fd := self._open_lock())
+            with contextlib.suppress(BlockingIOError, PermissionError):  # another process has it
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(start, 1))
+                closing.pop_all()
+                return fd
+        return None
 
     def add(self, name: str, picture: bytes) -> None:
-        """Add a thumbnail to the cache, and evict others first if there is no room. Blocks."""
-        if _blocks(len(picture)) > self._max_bytes // _LARGEST_SHARE:
+        """Add a thumbnail to the cache, and evict others first if needed. Does disk I/O."""
+        if _blocks(len(picture)) > self._config.cache_bytes // _LARGEST_SHARE:
             return
         try:
             path = os.path.dirname(self._path(name))
@@ -116,7 +112,7 @@ class DerivedCache:
             self._warn(error)
 
     def remove(self, prefix: str) -> None:
-        """Delete the thumbnails whose names begin with a prefix. Blocks."""
+        """Delete the thumbnails whose names begin with a prefix. Does disk I/O."""
         for file in Path(self._path(prefix)).parent.glob(f"{prefix}*"):
             file.unlink(missing_ok=True)  # its size is subtracted at the next eviction
 
@@ -140,17 +136,17 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Context manager: reserve `takes` bytes, and lock the cache until the block ends."""
+        """Lock the cache for the block. Add `takes` to the cache size unless the block fails."""
         fd = self._open_lock()
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _range(0, _COUNT_BYTES))
             used = int.from_bytes(os.pread(fd, _COUNT_BYTES, 0), "little")
             if not self._counted:
-                used = self._make_room(self._max_bytes)
+                used = self._make_room(self._config.cache_bytes)
                 self._counted = True
-            if used + takes > self._max_bytes:
-                used = self._make_room(int(self._max_bytes * _FILL_AFTER_EVICTION) - takes)
-            _write_count(fd, used + takes)  # first, so that a crash never leaves it too low
+            if used + takes > self._config.cache_bytes:
+                used = self._make_room(int(self._config.cache_bytes * _FILL_AFTER_EVICTION) - takes)
+            _write_count(fd, used + takes)  # first, so that a crash never makes the count too low
             try:
                 yield
             except BaseException:
@@ -226,14 +222,14 @@ def _new_file(folder: int) -> tuple[int, str | None]:
 
 
 class DerivedImage:
-    """Open thumbnail: a file in the cache, or bytes in memory. Implements `OpenedImage`."""
+    """Open thumbnail: a descriptor of a cached file, or bytes. Implements `OpenedImage`."""
 
     def __init__(self, image: StoredImage, source: int | bytes) -> None:
         self.image = image
         self._source = source
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Yield the `length` bytes that begin at the offset `start`, in chunks."""
+        """Yield `length` bytes from the offset `start` in chunks."""
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)
@@ -249,14 +245,14 @@ class DerivedImage:
             yield piece
 
     def close(self) -> None:
-        """Close the file, if there is one. Another call does nothing."""
+        """Close the file, if there is one. A second call does nothing."""
         source, self._source = self._source, b""
         if isinstance(source, int):
             os.close(source)
 
 
 async def _read(file: int, start: int, size: int) -> bytes:
-    """Read from a file: directly if the bytes are in the page cache, else in a thread."""
+    """Read bytes of a file: immediately if they are in the page cache, else in a thread."""
     buffer = bytearray(size)
     try:
         count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)

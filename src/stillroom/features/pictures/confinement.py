@@ -1,8 +1,8 @@
 """Confinement of decoding processes by resource limits, Landlock and seccomp (Linux features).
 
-With Landlock, the process permanently gives up the permissions to open or change files, use TCP and
+With Landlock, a process permanently gives up the permissions to open or change files, use TCP and
 signal other processes. Open file descriptors remain usable. With seccomp, the kernel rejects all
-system calls that decoding does not need. Kernels may have none or only one of these features.
+system calls that decoding does not need. A kernel may lack one or both of these features.
 """
 
 import ctypes
@@ -13,26 +13,22 @@ import struct
 import sys
 from typing import Final
 
+# Constants from https://docs.kernel.org/userspace-api/landlock.html, and the system calls from
+# https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/syscall.tbl.
 _PR_GET_SECCOMP: Final = 21
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET: Final = 444
 _RESTRICT_SELF: Final = 446
 _ASK_VERSION: Final = 1
-"""Constants from https://docs.kernel.org/userspace-api/landlock.html, and the system calls from
-https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/syscall.tbl."""
 
+# Number of file permissions (one bit each), by the version of Landlock that introduced them.
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
-"""Number of file permissions (one bit each), by the version of Landlock that introduced them."""
-
+# Bits for TCP, and for abstract sockets and signals, by the version that introduced them.
 _OTHER_RIGHTS: Final = {4: 0b11, 6: 0b11}
-"""Bits for TCP, and for abstract sockets and signals, by the version that introduced them."""
-
 _DESCRIPTORS: Final = 32
-
+# Index into the pairs of system call numbers, and AUDIT_ARCH for seccomp filters, by machine.
 _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Index into the pairs of system call numbers, and AUDIT_ARCH for seccomp filters, by machine."""
-
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
     # and the system call table that is linked above
@@ -52,15 +48,13 @@ _PRLIMIT64: Final = (302, 261)
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15
 _RETURN: Final = 0x06
+# Offsets in struct seccomp_data. On both machines, an argument's lower half is stored first.
 _NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
-"""Offsets in struct seccomp_data. On both machines, an argument's lower half is stored first."""
-
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
+# Reject a call without killing the process, because libraries try optional calls, such as
+# terminal queries. See https://man7.org/linux/man-pages/man2/seccomp.2.html.
 _REFUSE: Final = 0x00050000 | errno.EPERM
-"""Reject a call without killing the process, because libraries try optional calls, such as
-terminal queries. See https://man7.org/linux/man-pages/man2/seccomp.2.html."""
-
 _MODE_FILTER: Final = 2
 
 
@@ -82,32 +76,25 @@ def limit(*, memory_bytes: int) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def missing() -> tuple[str, ...]:
-    """Return which of the features "Landlock" and "seccomp" this machine lacks."""
+def gaps() -> dict[str, tuple[str, str]]:
+    """Return a warning and a remedy for each missing feature: "Landlock" or "seccomp"."""
     libc = _libc()
-    lacking = [] if _landlock_version(libc) else ["Landlock"]
-    if _machine() is None or libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
-        lacking.append("seccomp")
-    return tuple(lacking)
-
-
-def gaps() -> list[tuple[str, str]]:
-    """Return the protections that this machine lacks, each with a remedy for operators."""
-    remedies = {
-        "Landlock": (
+    lacking = {}
+    if not _landlock_version(libc):
+        lacking["Landlock"] = (
             "decoding processes can open files, because this kernel has no Landlock",
             "use Linux 5.13 or later with `landlock` in its `lsm=`",
-        ),
-        "seccomp": (
+        )
+    if _machine() is None or libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
+        lacking["seccomp"] = (
             "decoding processes can make any system call, because there is no seccomp filter here",
             "use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
-        ),
-    }
-    return [remedies[part] for part in missing()]
+        )
+    return lacking
 
 
 def deny_files() -> int:
-    """Prevent this process from opening files, after imports. Return Landlock's version or 0."""
+    """Prevent this process from opening files. Return the version of Landlock, or 0 without it."""
     libc = _libc()
     version = _landlock_version(libc)
     if version == 0 or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -122,7 +109,7 @@ def deny_files() -> int:
 
 
 def deny_system_calls() -> bool:
-    """Prevent system calls that decoding does not need. Return whether that is possible."""
+    """Reject system calls that decoding does not need. Return whether the kernel supports that."""
     libc, machine = _libc(), _machine()
     if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False

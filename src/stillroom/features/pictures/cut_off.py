@@ -1,7 +1,7 @@
-"""Detection of truncated files, from the lengths of their parts or from a JPEG's end marker.
+"""Detection of truncated image files, by the lengths of their parts or by the end marker of JPEG.
 
-This check is for files that could not be decoded. A file with other damage, or with too many parts
-to check, does not count as truncated. Other data, such as more images, may follow the image.
+Only files that cannot be decoded are checked. A file with other damage, or with too many parts to
+check, does not count as truncated. Other data, such as more images, may follow the image.
 """
 
 import os
@@ -69,17 +69,16 @@ def _is_jpeg_cut_off(parts: FileParts) -> bool:
 
 
 def _is_gif_cut_off(parts: FileParts) -> bool:
-    for _ in gif.blocks(parts):
-        pass
+    gif.check_blocks(parts)
     return False
 
 
 def _is_avif_cut_off(parts: FileParts) -> bool:
-    start, end, last = 0, 0, b""
-    for kind, _, until in at_most(_MAX_BOXES, isobmff.boxes(parts, 0, parts.size)):
-        start, end, last = end, until, kind
+    start, end, kind = 0, 0, b""
+    for box, _, until in at_most(_MAX_BOXES, isobmff.boxes(parts, 0, parts.size)):
+        start, end, kind = end, until, box
     is_open = parts.bytes_at(start, 4) == bytes(4)  # a box without a length ends with the file
-    return end < parts.size or (last != _PIXELS and not is_open)  # encoders write the pixels last
+    return end < parts.size or (kind != _PIXELS and not is_open)  # encoders write the pixels last
 
 
 _CHECKS: Final[tuple[tuple[int, bytes, Callable[[FileParts], bool], int], ...]] = (
@@ -90,7 +89,7 @@ _CHECKS: Final[tuple[tuple[int, bytes, Callable[[FileParts], bool], int], ...]] 
     (0, b"BM", lambda parts: parts.numbers("<I", 2)[0] > parts.size, 1),
     (4, b"ftyp", _is_avif_cut_off, 2**8),
 )
-"""Checks: offset and bytes of a signature, function, and maximum number of reads.
+"""Checks: offset and bytes of the format's signature, function, and maximum number of reads.
 
-The numbers of reads allow half a gigabyte of PNG pixels in 8 KiB chunks (as libpng writes), and 64
-MiB of GIF pixels in blocks of 255 bytes."""
+The maximum is enough for half a gigabyte of PNG pixels in chunks of 8 KiB (as libpng writes them),
+and for 64 MiB of GIF pixels in blocks of 255 bytes."""

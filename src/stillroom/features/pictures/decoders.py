@@ -1,4 +1,4 @@
-"""Pool of decoding processes, which are started when needed, reused, and replaced on failure."""
+"""Pool of decoding processes. They are started on demand, reused, and replaced after a failure."""
 
 import asyncio
 import contextlib
@@ -18,22 +18,21 @@ from stillroom.features.pictures import wire
 from stillroom.features.pictures.derivation import Derivation
 
 _WORKER: Final = "stillroom.features.pictures.worker"
-_MAX_S: Final = 60.0  # to decode an image; the limit of processor time is lower
-_WAIT_S: Final = 20.0  # for a free process; then the client should retry later
-_IDLE_S: Final = 60.0  # then an unused process is ended, because it uses 30 MiB of memory
-_REAP_S: Final = 0.005
-# Number of checks whether a process has ended by itself, before it is killed. A process that a
-# malicious image has taken over would not end by itself.
+_MAX_S: Final = 60.0  # timeout for decoding an image; the limit of processor time is lower
+_WAIT_S: Final = 20.0  # timeout for a free process, after which the client should retry later
+_IDLE_S: Final = 60.0  # seconds until an unused process is ended, because it uses 30 MiB of memory
+_REAP_S: Final = 0.005  # seconds between checks whether a process has ended
+# Number of checks before a process is killed. Normally a process ends by itself, but not if a
+# malicious image controls it.
 _PATIENT_POLLS: Final = 200
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2  # four times 2048 x 2048 uncompressed pixels
+# Signals that an image can cause in its decoding process. Other signals come from an operator, or
+# from the kernel when memory runs out.
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
-"""Signals that an image can cause in its decoding process. All others come from an operator or from
-the kernel (out of memory)."""
-
 _REFUSALS: Final = {
     wire.TOO_MANY_PIXELS: "the image has too many pixels to be decoded",
     wire.TOO_MANY_SCANS: "the image has too many scans to be decoded",
@@ -42,7 +41,7 @@ _REFUSALS: Final = {
 
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
-# Beginnings of the names of variables that a process inherits. Others may be secret.
+# Prefixes of the environment variables that a process inherits. Others may be secret.
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
 
 _MALLOC: Final = {
@@ -59,7 +58,7 @@ log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:
-    """Pool of a limited number of decoding processes, which are awaited without threads."""
+    """Pool of up to `most` decoding processes. Waiting for a process needs no thread."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
         self._most = most
@@ -69,11 +68,6 @@ class Decoders:
         self._busy: set[_Decoder] = set()
         self._retiring: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[int]] = set()
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids (PIDs) of all decoding processes."""
-        return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
     async def derive(self, file: int, derivation: Derivation) -> bytes:
         """Return an encoded thumbnail of the image in the open file with the descriptor `file`.
@@ -85,7 +79,7 @@ class Decoders:
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour as `#rrggbb`; None for a transparent image. See `derive`."""
+        """Return the dominant colour as `#rrggbb`, or None if fully transparent. See `derive`."""
         color = (await self._run(file, wire.COLOR_JOB)).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
@@ -94,9 +88,8 @@ class Decoders:
             async with asyncio.timeout(_WAIT_S):
                 await self._slots.acquire()
         except TimeoutError:
-            raise BackendUnavailable(
-                "too many images are waiting to be decoded: try again later"
-            ) from None
+            message = "too many images are waiting to be decoded: try again later"
+            raise BackendUnavailable(message) from None
         try:
             return await self._derive(file, job)
         finally:
@@ -118,10 +111,8 @@ class Decoders:
             raise
         if kind == wire.BROKEN:
             self._end(decoder)
-            log.error(
-                "cannot decode images, so requests for thumbnails fail: %s",
-                content.decode("utf-8", "replace"),
-            )
+            reason = content.decode("utf-8", "replace")
+            log.error("cannot decode images, so requests for thumbnails fail: %s", reason)
             raise BackendUnavailable("the server cannot decode images: its log says why")
         self._busy.discard(decoder)
         self._idle.append(decoder)
@@ -142,9 +133,8 @@ class Decoders:
         try:
             return _Decoder(self._max_pixels)
         except OSError as error:
-            raise BackendUnavailable(
-                "cannot start a process to decode the image: try again later"
-            ) from error
+            message = "cannot start a process to decode the image: try again later"
+            raise BackendUnavailable(message) from error
 
     async def _explain_end(
         self, decoder: "_Decoder", error: OSError
@@ -166,9 +156,8 @@ class Decoders:
         return BackendUnavailable("decoding the image was interrupted: try again")
 
     def _retire(self) -> None:
-        idle, self._idle = self._idle, []
-        for decoder in idle:
-            self._end(decoder)
+        while self._idle:
+            self._end(self._idle.pop())
 
     def _end(self, decoder: "_Decoder") -> None:
         decoder.process.kill()
@@ -199,10 +188,8 @@ class Decoders:
 
 
 class _Decoder:
-    """Decoding process, and the socket with which the server communicates with it."""
-
     def __init__(self, max_pixels: int) -> None:
-        """Start a process without waiting for its imports. Raise OSError if that fails."""
+        """Start a process. Raises OSError if that fails, but does not wait until it is ready."""
         variables = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_VARIABLES)
         }
@@ -224,7 +211,7 @@ class _Decoder:
         weakref.finalize(self, _end_now, self.process, self.channel)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Send a job and return the response. Raise OSError if the process ends."""
+        """Send a job. Return the kind and content of the response. Raises OSError if that fails."""
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
         kind, length = wire.RESPONSE.unpack(await self._receive(wire.RESPONSE.size))
         if length > _MAX_PICTURE_BYTES:

@@ -1,9 +1,9 @@
-"""Decoding and scaling of images with Pillow. This module is never imported in a server process.
+"""Decoding and scaling of images with Pillow. Server processes never import this module.
 
 For speed, a JPEG is decoded at the smallest suitable scale that the format supports (`draft`). The
-image is then reduced by integer factors to twice the target size, and finally scaled by the Lanczos
-filter. Colours are converted to sRGB, the EXIF orientation is applied, and all other metadata
-(prompts, places, names) is removed. Measurements are in docs/performance.md. Source:
+image is then reduced by integer factors to about twice the target size, and finally scaled with the
+Lanczos filter. Colours are converted to sRGB, the EXIF orientation is applied, and all other
+metadata (prompts, places, names) is removed. Measurements are in docs/performance.md. Source:
 https://pillow.readthedocs.io/en/stable/reference/Image.html (draft, resize, reducing_gap).
 """
 
@@ -24,10 +24,9 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 _GAP: Final = 2.0  # scaling factor that remains for the Lanczos filter, as in libvips
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
+# Number of the EXIF tag for the orientation of an image (section 4.6.4 A):
+# https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf
 _ORIENTATION: Final = 0x0112
-"""Number of the EXIF tag for the orientation of an image (section 4.6.4 A):
-https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf"""
-
 _TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,8 +39,8 @@ _TRANSPOSES: Final = {
 _SIDEWAYS: Final = (5, 6, 7, 8)
 
 _SRGB: Final = ImageCms.createProfile("sRGB")
+# Colour space that a colour profile must have, by the Pillow mode of the image.
 _PROFILE_SPACES: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
-"""Colour space that a colour profile must have, by the Pillow mode of the image."""
 
 # Maximum number of scans (passes over the image) in a JPEG. Progressive JPEGs have about ten.
 # Decoding a scan of a few bytes processes the whole image, too. See
@@ -52,15 +51,15 @@ _START_OF_SCAN: Final = b"\xff\xda"  # never occurs inside a scan, and rarely in
 _JPEGS: Final = ("JPEG", "MPO")
 _SEARCHED_BYTES: Final = 1024**2
 
+# Modules that Pillow imports only on demand: for JPEGs with several images, and for EXIF.
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
-"""Modules that Pillow imports only when needed: for JPEGs with several images, and for EXIF."""
 
 _VISIBLE: Final = 128  # minimum alpha value (0 to 255) of pixels that count for the colour
 _MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
 
 def prepare(max_pixels: int) -> None:
-    """Set Pillow's pixel limit, and import all of Pillow, since later imports are impossible."""
+    """Set Pillow's pixel limit, and import its modules while this process can still open files."""
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")
@@ -71,7 +70,7 @@ def prepare(max_pixels: int) -> None:
 def derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
     """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
-    Raises `Refused` for a truncated file, and for too many pixels or scans. Pillow raises various
+    Raises `Refused` for a truncated file, or too many pixels or scans. Pillow raises various other
     errors for invalid files.
     """
     try:
@@ -112,7 +111,7 @@ def _derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
 
 
 def _count_scans(file: BinaryIO) -> int:
-    """Count the scans of a JPEG. The result may be too high. Restores the file position."""
+    """Return an upper bound for the number of scans in a JPEG. Restores the file position."""
     position = file.tell()
     file.seek(0)
     count, end = 0, b""
@@ -186,22 +185,19 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 def _encode(image: Image.Image, job: wire.Job) -> bytes:
     image.info = {}  # encoders would copy comments, profiles and other metadata from it
-    out = io.BytesIO()
     if job.format == wire.COLOR:
         return _dominant_color(image)
-    if job.format == "png":
-        image.save(out, "PNG")
-    elif job.format == "jpeg":
-        _flatten(image).save(out, "JPEG", quality=job.quality)
-    else:
-        image.save(out, "WEBP", quality=job.quality, method=_WEBP_METHOD)
+    out = io.BytesIO()
+    if job.format == "jpeg":
+        image = _flatten(image)
+    image.save(out, job.format, quality=job.quality, method=_WEBP_METHOD)
     return out.getvalue()
 
 
 def _dominant_color(image: Image.Image) -> bytes:
     """Return the dominant colour as `#rrggbb` in ASCII, or empty bytes for a transparent image.
 
-    The colours are divided into 512 ranges. The result is the median of the most frequent range.
+    Colours are grouped into 512 ranges. The result is the median of the range with most pixels.
     """
     pixels = image.convert("RGBA").tobytes()
     parts: dict[int, list[bytes]] = {}

@@ -1,7 +1,7 @@
-"""Strict parsing and normalisation of the query parameters for thumbnails.
+"""Strict parsing and normalization of the query parameters for thumbnails.
 
-Requests for the same thumbnail result in equal `Derivation` values. There are only a few thousand
-different values, so that no client can fill a cache with thumbnails of one image.
+Queries for the same thumbnail are parsed to equal `Derivation` objects. Only a few thousand
+different objects exist, so that no client can fill a cache with thumbnails of one image.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Annotated, Final, get_args
 from stillroom.store.http.parameters import Parameter, build, choice, read_texts
 from stillroom.wire.thumbnails import Fit, Format
 
+# Supported widths and heights in pixels. Others are rounded up, or down if they are too large.
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
-"""Supported widths and heights in pixels. A value is rounded up, or down if it is too large."""
 
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10
@@ -42,6 +42,20 @@ def _pixels(side: str) -> Parameter:
     return Parameter(_parse_size, schema, f"{side} of a thumbnail in pixels, {rounded}.")
 
 
+_FIT: Final = choice(
+    *get_args(Fit),
+    description="`contain` (the default) shows the whole image, `cover` fills the box.",
+)
+_FORMAT: Final = choice(
+    *get_args(Format), description="Format of the thumbnail; `webp` by default."
+)
+_QUALITY: Final = Parameter(
+    _parse_quality,
+    {"type": "integer", "minimum": 1, "maximum": _MAX_QUALITY},
+    "Quality of the thumbnail, rounded up to a multiple of ten; 80 by default.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Derivation:
     """Query parameters for a thumbnail. With any of them, the response is a thumbnail.
@@ -49,32 +63,18 @@ class Derivation:
     The OpenAPI document contains no defaults, because generated clients would send the defaults.
 
     Attributes:
-        width: Width of the box for the thumbnail, in pixels. `SIZES` lists the possible values.
-        fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
-            image. Neither enlarges the image.
+        width: Width in pixels (one of `SIZES`) of the box into which the thumbnail must fit.
+        height: Height in pixels of this box.
+        fit: `contain` shows the whole image; `cover` fills the box and crops the image. Neither
+            enlarges the image.
         quality: Multiple of ten up to 100; 0 for formats without a quality.
     """
 
     width: Annotated[int, _pixels("Width")] = 0
     height: Annotated[int, _pixels("Height")] = 0
-    fit: Annotated[
-        Fit,
-        choice(
-            *get_args(Fit),
-            description="`contain` (the default) shows the whole image, `cover` fills the box.",
-        ),
-    ] = "contain"
-    format: Annotated[
-        Format, choice(*get_args(Format), description="Format of the thumbnail; `webp` by default.")
-    ] = "webp"
-    quality: Annotated[
-        int,
-        Parameter(
-            _parse_quality,
-            {"type": "integer", "minimum": 1, "maximum": _MAX_QUALITY},
-            "Quality of the thumbnail, rounded up to a multiple of ten; 80 by default.",
-        ),
-    ] = DEFAULT_QUALITY
+    fit: Annotated[Fit, _FIT] = "contain"
+    format: Annotated[Format, _FORMAT] = "webp"
+    quality: Annotated[int, _QUALITY] = DEFAULT_QUALITY
 
     @property
     def content_type(self) -> str:
@@ -83,9 +83,9 @@ class Derivation:
 
 
 def parse_derivation(raw: bytes) -> Derivation | None:
-    """Parse the query of a GET or HEAD request. Return None if it has no thumbnail parameters.
+    """Parse the query of an image request. Return None if it has no thumbnail parameters.
 
-    Other names may be invalid, since CDNs and web pages add parameters. For errors, see `build`.
+    Unknown parameters are ignored, since CDNs and web pages add some. For errors, see `build`.
     """
     texts = read_texts(raw, Derivation, has_foreign_names=True) if raw else None
     if not texts:

@@ -1,4 +1,4 @@
-"""Thumbnail feature: smaller versions of images, made when their URLs have thumbnail parameters."""
+"""Thumbnail feature: image URLs with thumbnail parameters return smaller versions of images."""
 
 import contextlib
 from collections.abc import Iterable
@@ -19,12 +19,7 @@ from stillroom.store.api.responses import ImageResponse, image_response
 from stillroom.store.content_type import DEFAULT, is_video
 from stillroom.store.feature import Feature, Store
 from stillroom.store.hooks import Hooks
-from stillroom.store.http.serving import (
-    answer_cdn_head,
-    answer_image,
-    answer_redirect,
-    has_current_copy,
-)
+from stillroom.store.http import serving
 from stillroom.store.port import ImageStorage
 from stillroom.store.values import OpenedImage, RemoteImage
 from stillroom.wire.thumbnails import POSTER_SUFFIX
@@ -32,7 +27,7 @@ from stillroom.wire.thumbnails import POSTER_SUFFIX
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """`ReadHook` that responds with a thumbnail if the request has thumbnail parameters."""
+    """Hook of image requests that responds with a thumbnail if the URL asks for one."""
 
     derived: DerivedImages
     query: ClassVar[type] = Derivation
@@ -40,7 +35,7 @@ class Thumbnails:
     async def respond(
         self, call: Call, key: StorageKey, operations: ImageOperations
     ) -> Response | None:
-        """Return a thumbnail or CDN redirect, or None if the URL has no thumbnail parameters."""
+        """Return a thumbnail or a redirect to the CDN; None without thumbnail parameters."""
         derivation = parse_derivation(call.raw_query)
         if derivation is None:
             return None
@@ -62,8 +57,8 @@ class Thumbnails:
         with contextlib.ExitStack() as closing:
             closing.callback(original.close)
             facts = await derived.describe(original, derivation)
-            if has_current_copy(fields, facts):
-                answer = answer_image(method, fields, facts, cache_control=cache_control)
+            if serving.has_current_copy(fields, facts):
+                answer = serving.answer_image(method, fields, facts, cache_control=cache_control)
                 return ImageResponse(answer)
             closing.pop_all()  # `derive` closes the original
         picture = await derived.derive(original, derivation)
@@ -91,12 +86,12 @@ async def _open_poster(storage: ImageStorage, key: StorageKey) -> OpenedImage:
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:
     if method == "GET":
-        return ImageResponse(answer_redirect(location))
-    return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
+        return ImageResponse(serving.answer_redirect(location))
+    return ImageResponse(serving.answer_cdn_head(location.content_type or DEFAULT))
 
 
 class PicturesFeature(Feature):
-    """Thumbnails of images, and the processes that decode images."""
+    """Thumbnails of images."""
 
     def __init__(self, store: Store) -> None:
         self.derived = DerivedImages(store.settings.section(PictureSettings).derived)
@@ -112,8 +107,8 @@ class PicturesFeature(Feature):
 
     def warnings(self) -> Iterable[str]:
         """Return a warning for each protection of decoding processes that this machine lacks."""
-        return [f"{gap}: {remedy}" for gap, remedy in confinement.gaps()]
+        return [f"{gap}: {remedy}" for gap, remedy in confinement.gaps().values()]
 
     async def close(self) -> None:
-        """Stop the decoders."""
+        """End the decoding processes."""
         await self.derived.close()

@@ -1,4 +1,4 @@
-"""Thumbnails ("derived images") from the cache, from a decoding process or from the CDN."""
+"""Thumbnails ("derived images"): from the cache, from a decoding process or from the CDN."""
 
 import asyncio
 import concurrent.futures
@@ -26,26 +26,24 @@ from stillroom.paths import StorageKey
 from stillroom.store.content_type import VIDEO
 from stillroom.store.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
-_REVISION: Final = 1  # increase it if the same request shall return other bytes
+_REVISION: Final = 1  # increase it when the same request should return other bytes
 _MAX_ORIGINAL_BYTES: Final = 128 * 1024**2  # a hundred megapixels of noise are not larger
 _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2  # larger originals are copied to a temporary file
-_MAX_FLIGHTS: Final = 256  # thumbnails being made; each needs an open file descriptor
-_MAX_FLIGHTS_OF_ONE: Final = 32  # that wait for the same original, and are made one by one
+_MAX_FLIGHTS: Final = 256  # thumbnails that are being made; each needs an open file descriptor
+_MAX_FLIGHTS_OF_ONE: Final = 32  # thumbnails of one original, which are made one after another
 _REFUSED_FOR_S: Final = 3600.0
 _MAX_REFUSED: Final = 4096  # originals that are remembered as undecodable
 _MAX_MARKED: Final = 16_384  # remembered AI marks (4 MiB); reading one takes 0.2 ms
 _TURN_POLL_S: Final = 0.02  # seconds between attempts to lock an original
-_TURN_S: Final = 20.0  # for the lock of an original; then the client should retry
+_TURN_S: Final = 20.0  # timeout for the lock of an original, after which the client should retry
 _MAX_FRAME_SIDE: Final = 2000  # pixels of the video frames that Cloudflare returns
 _FETCHES: Final = 4  # originals that are read from a bucket at the same time
+# Content types that are never decoded. Other types may be wrong, so decoding is tried.
 _UNDECODABLE: Final = VIDEO | {
     "application/json", "application/xml", "text/html", "text/plain",
     "image/heic", "image/jxl", "image/svg+xml", "image/tiff", "image/x-icon",
 }  # fmt: skip
-"""Content types that are never decoded. Other types may be wrong, so decoding is tried."""
-
-_PREFIX: Final = 24  # hexadecimal digits
-
+_PREFIX: Final = 24  # number of hexadecimal digits
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
 T = TypeVar("T")
@@ -53,9 +51,10 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class DerivedImages:
-    """Source of thumbnails: makes and caches them. Each server process has one instance.
+    """Source of thumbnails, which makes and caches them. Each server process has one instance.
 
-    `report` is called for each thumbnail with `kept` (cached), `made`, `refused` or `failed`.
+    `report` is called for each thumbnail with its result: `kept` (it was cached), `made`,
+    `refused` or `failed`.
     """
 
     def __init__(self, config: DerivedConfig) -> None:
@@ -72,9 +71,9 @@ class DerivedImages:
         self._encoder = ""
 
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the URL at which the CDN makes the thumbnail, or None if the server must make it.
+        """Return the URL at which the CDN makes a thumbnail, or None if the server must make it.
 
-        The CDN does not make PNG. The CDN's `crop` equals our `cover`: neither enlarges images.
+        The server makes PNG thumbnails, and all if there is no CDN. `crop` equals our `cover`.
         Options: https://developers.cloudflare.com/images/transform-images/transform-via-url/
         C2PA: https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
@@ -89,14 +88,13 @@ class DerivedImages:
         return self._cdn_image("image", options, key, derivation.content_type)
 
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the URL at which the CDN makes a video's thumbnail, or None if there is no CDN.
+        """Return the URL at which the CDN makes a thumbnail of a video; None without a CDN.
 
-        The thumbnail shows the first frame. The CDN cannot make WebP from videos:
-        https://developers.cloudflare.com/stream/transform-videos/
+        The thumbnail shows the first frame. It is a JPEG or PNG, since the CDN makes no WebP from
+        videos: https://developers.cloudflare.com/stream/transform-videos/
         """
-        width, height = (
-            min(side, _MAX_FRAME_SIDE) for side in (derivation.width, derivation.height)
-        )
+        width = min(derivation.width, _MAX_FRAME_SIDE)
+        height = min(derivation.height, _MAX_FRAME_SIDE)
         fit = "cover" if derivation.fit == "cover" else "scale-down"
         form, subtype = ("png", "png") if derivation.format == "png" else ("jpg", "jpeg")
         options = f"mode=frame,time=0s,width={width},height={height},fit={fit},format={form}"
@@ -113,32 +111,29 @@ class DerivedImages:
         return RemoteImage(f"{origin}/cdn-cgi/{service}/{options}{source}", content_type)
 
     async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
-        """Return the properties of a thumbnail before it is made, except for its size."""
+        """Return the properties of a thumbnail, except for its size, before it is made."""
         image = original.image
         if not self._encoder:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 self._encoder = f"{_REVISION} {importlib.metadata.version('pillow')}"
         parts = [self._encoder, image.key.text, image.etag, str(image.size), repr(derivation)]
         if await self._is_marked(original):
-            parts.append("marked")  # older versions have cached thumbnails without a label
+            parts.append("marked")  # older versions have cached thumbnails without a mark
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         name = _prefix_of(image.key) + digest[_PREFIX:]
+        etag, content_type = f'"{digest[:32]}"', derivation.content_type
+        # The save id is also the name of the thumbnail in the cache.
         return replace(
-            image,
-            size=0,
-            etag=f'"{digest[:32]}"',
-            content_type=derivation.content_type,
-            sha256=None,
-            save_id=name,  # also the name of the thumbnail in the cache
+            image, size=0, etag=etag, content_type=content_type, sha256=None, save_id=name
         )
 
     async def _is_marked(self, original: OpenedImage) -> bool:
+        """Return whether the original has an AI mark, which its thumbnail must have, too."""
         if original.image.content_type not in _HAVE_MARKS:
             return False
-        source = _source(original.image)
+        source, mark = _source(original.image), None
         has_mark = self._marks.get(source)
         if has_mark is None:
-            mark = None
             with contextlib.suppress(TooMuchWork):
                 mark = await by_reading(original.image.size, reader_of(original.chunks), find_mark)
             has_mark = mark not in (None, "none")
@@ -146,7 +141,7 @@ class DerivedImages:
         return has_mark
 
     async def derive(self, original: OpenedImage, derivation: Derivation) -> DerivedImage:
-        """Return a thumbnail of `original`, which the caller must close. Always closes `original`.
+        """Return a thumbnail of `original`, and close `original`. The caller closes the thumbnail.
 
         Raises:
             UnsupportedMedia: the original cannot be decoded, or exceeds the limits.
@@ -170,19 +165,16 @@ class DerivedImages:
         return DerivedImage(replace(description, size=len(picture)), picture)
 
     async def forget(self, keys: Collection[StorageKey], _: object) -> None:
-        """Delete the cached thumbnails of all images that have had these keys."""
+        """Delete the cached thumbnails of all images that were stored under these keys."""
         for key in keys:
             await self._in_thread(self._cache.remove, _prefix_of(key))
 
     def decodes(self, content_type: str) -> bool:
-        """Return whether images with this content type can usually be decoded."""
+        """Return whether files with this content type can usually be decoded."""
         return content_type.partition(";")[0].strip() not in _UNDECODABLE
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """Return the dominant colour in sRGB as `#rrggbb`, or None for a transparent image.
-
-        Raises the same exceptions as `derive`. Leaves `original` open.
-        """
+        """Return the dominant colour as `#rrggbb`; None if transparent. Leaves `original` open."""
         async with self._decodable(original) as file:
             return await self._decoders.dominant_color(file)
 
@@ -214,16 +206,15 @@ class DerivedImages:
             self.report("refused" if isinstance(error, UnsupportedMedia) else "failed")
 
     async def _make(self, name: str, original: OpenedImage, derivation: Derivation) -> bytes:
-        """Make a thumbnail, or return it from the cache if another process has just made it."""
+        """Make a thumbnail, unless another process has just added it to the cache."""
         with contextlib.closing(original):
             async with self._lock(_source(original.image)):
                 fd = self._cache.open(name)
                 if fd is not None:
-                    with contextlib.closing(DerivedImage(original.image, fd)) as cached:
-                        pieces = cached.chunks(0, os.fstat(fd).st_size)
-                        return b"".join([piece async for piece in pieces])
-                async with self._decodable(original) as file:
-                    picture = await self._decoders.derive(file, derivation)
+                    with open(fd, "rb") as file:  # noqa: ASYNC230  (the file is already open)
+                        return await self._in_thread(file.read)
+                async with self._decodable(original) as original_fd:
+                    picture = await self._decoders.derive(original_fd, derivation)
                     if await self._is_marked(original):
                         picture = await self._in_thread(with_ai_mark, picture)
                 self.report("made")
@@ -233,7 +224,7 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _decodable(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Context manager: open an original's file. Remember originals that cannot be decoded."""
+        """Open the file of an original for the block. Remember originals that cannot be decoded."""
         self._raise_if_refused(original.image)
         try:
             async with self._file_of(original) as file:
@@ -252,19 +243,17 @@ class DerivedImages:
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:
         lock = self._locks.setdefault(source, asyncio.Lock())
-        fd: int | None = None
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(_TURN_S):
                     await stack.enter_async_context(lock)
-                    with contextlib.suppress(OSError):  # without locks, each process makes it
+                    with contextlib.suppress(OSError):  # without locks, all processes make it
                         while (fd := self._cache.try_lock(source)) is None:  # noqa: ASYNC110  (a file lock cannot be awaited)
                             await asyncio.sleep(_TURN_POLL_S)
+                        stack.callback(os.close, fd)
             except TimeoutError:
                 message = "the image is being decoded for other requests: try again"
                 raise BackendUnavailable(message) from None
-            if fd is not None:
-                stack.callback(os.close, fd)
             yield
 
     @contextlib.asynccontextmanager
@@ -298,7 +287,7 @@ class DerivedImages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, job, *args)
 
     async def close(self) -> None:
-        """Cancel work and end the decoding processes. The object can be used again afterwards."""
+        """Cancel all work and end the decoding processes. The object can be used again."""
         flights = [flight for _, flight in self._flights.values()]
         for flight in flights:
             flight.cancel()
@@ -313,7 +302,6 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _prefix_of(key: StorageKey) -> str:
-    """Return the beginning of the names of an image's thumbnails."""
     return hashlib.sha256(key.text.encode()).hexdigest()[:_PREFIX]
 
 

@@ -18,7 +18,7 @@ _CONFINED = Gauge(
 
 
 def report_confinement() -> None:
-    """Set the metric for sandbox mechanisms of decoders. Call this once in each worker."""
-    missing = confinement.missing()
+    """Set the metric for the confinement of decoding processes. Call this once per worker."""
+    gaps = confinement.gaps()
     for part in ("Landlock", "seccomp"):
-        _CONFINED.labels(part.lower()).set(part not in missing)
+        _CONFINED.labels(part.lower()).set(part not in gaps)

@@ -27,7 +27,7 @@ class PictureSettings(Settings):
 
     @property
     def derived(self) -> DerivedConfig:
-        """Configuration of thumbnails and their cache."""
+        """Settings for making and caching thumbnails, which are passed to `DerivedImages`."""
         transforms = self.r2_image_transformations and self._has_bucket
         if transforms and not self.r2_public_url:
             raise ConfigurationError(

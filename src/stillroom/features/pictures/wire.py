@@ -1,7 +1,7 @@
-"""Protocol of the socket between the server and a decoding process, which runs one job at a time.
+"""Protocol of the socket between the server and a decoding process.
 
 The server sends a structure `JOB` and a file descriptor of the original. The process responds with
-a structure `RESPONSE`, which contains a kind and a length, followed by that many bytes of content.
+a structure `RESPONSE` (kind and length) and content of that length. It runs one job at a time.
 """
 
 import struct
@@ -26,15 +26,11 @@ OUT_OF_MEMORY: Final = 3  # exit status after an image needed too much memory
 
 
 class Refused(Exception):
-    """Exception for an image that is not decoded. `kind` is the kind of the response."""
-
-    def __init__(self, kind: bytes) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    """Exception for an image that is not decoded. Its argument is the kind of the response."""
 
 
 class Job(NamedTuple):
-    """Job for a decoding process: making a thumbnail or computing the dominant colour."""
+    """Job for a decoding process: make a thumbnail, or compute the dominant colour."""
 
     width: int
     height: int
@@ -50,14 +46,14 @@ class Job(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse the bytes of a job, as `pack` returns them."""
+        """Decode a job from the bytes that `pack` returns."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 
     def pack(self) -> bytes:
-        """Return the job encoded as bytes, to send to the process."""
+        """Encode the job as bytes."""
         return JOB.pack(*self[:3], self.format.encode("ascii"), self.quality)
 
 
+# Job that computes the dominant colour from a small version of the image.
 COLOR_JOB: Final = Job(64, 64, covers=False, format=COLOR, quality=0)
-"""Job that computes the dominant colour from a small version of the image."""

@@ -1,4 +1,4 @@
-"""Decoding process: `python -m stillroom.features.pictures.worker MOST_PIXELS`, a socket as stdin.
+"""Program of a decoding process. Its argument is the maximum number of pixels, its stdin a socket.
 
 Untrusted files are decoded only here, by libraries written in C. The process is therefore confined:
 its environment contains no secrets, it receives one open original at a time, and its memory,
@@ -37,9 +37,8 @@ def main() -> None:
     try:
         from stillroom.features.pictures import decoding
     except ImportError as error:
-        _respond(
-            channel, wire.BROKEN, f"{error}: install Stillroom with its server, `[server]`".encode()
-        )
+        reason = f"{error}: install Stillroom with its server, `[server]`"
+        _respond(channel, wire.BROKEN, reason.encode())
         return
     decoding.prepare(max_pixels)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
@@ -65,7 +64,7 @@ def _serve(channel: socket.socket, derive: Callable[[BinaryIO, wire.Job], bytes]
     except MemoryError:
         sys.exit(wire.OUT_OF_MEMORY)  # the libraries' state may be inconsistent
     except wire.Refused as refused:
-        _respond(channel, refused.kind)
+        _respond(channel, refused.args[0])
     except Exception:  # noqa: BLE001  (decoders raise various errors for invalid files)
         _respond(channel, wire.UNDECODABLE)
     else:
@@ -83,8 +82,7 @@ def _allow_more_cpu() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime) + _CPU_S
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard)
+    soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 

@@ -1,1 +1,1 @@
-"""Readers of the metadata that is embedded in files, one module per file format."""
+"""Modules that read embedded metadata from files: one per format of files or metadata."""

@@ -1,7 +1,7 @@
-"""Collection of the metadata in a file: texts by name, and whether there is a C2PA manifest.
+"""Metadata read from a file: texts by name, and whether there is a C2PA manifest.
 
-C2PA manifests are signed statements about the origin of an image. They are recognized, but not
-verified. Source: ISO/IEC 19566-5 (JUMBF), and annex A of
+A C2PA manifest is a signed statement about the origin of an image. It is recognized, but not
+verified. Sources: ISO/IEC 19566-5 (JUMBF, the container of manifests), and annex A of
 https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html.
 """
 
@@ -12,22 +12,16 @@ from typing import Final
 from stillroom.formats.file_parts import BrokenHeader, FileParts
 from stillroom.formats.work_budget import WorkBudget
 
-_MAX_TEXT_BYTES: Final = 1024**2
-"""Maximum size of a text after decompression. Large ComfyUI graphs have several 100 KB."""
-
+_MAX_TEXT_BYTES: Final = 1024**2  # of a decompressed text; large ComfyUI graphs have several 100 KB
 _MAX_INFLATED_BYTES: Final = 2 * _MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
-
-C2PA_BYTES: Final = 96
-"""Number of bytes at the start of a box that are enough to recognize a C2PA manifest."""
-
-_STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
-"""JUMBF type of a C2PA manifest store."""
+C2PA_BYTES: Final = 96  # number of bytes of a box that are enough to recognize a C2PA manifest
+_STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")  # JUMBF type of a manifest
 
 
 @dataclass(slots=True, eq=False)
 class Entries:
-    """Texts embedded in a file, by PNG keyword or by property name such as `exif:UserComment`."""
+    """Metadata of a file. The texts are by PNG keyword, or by a name like `exif:UserComment`."""
 
     budget: WorkBudget
     texts: dict[str, str] = field(default_factory=dict)
@@ -37,13 +31,13 @@ class Entries:
     _inflated: int = 0
 
     def add(self, name: str, text: str) -> None:
-        """Add a text, unless it is empty, the name exists, or there are too many texts."""
+        """Add a text unless it is empty, its name is in use, or there are too many texts."""
         self.budget.produce(len(text))
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
 
     def read(self, parts: FileParts, *extents: tuple[int, int], with_mark: bool = True) -> bytes:
-        """Return parts of a file. If they are too large, call `mark_broken` and return `b""`."""
+        """Join the bytes of `extents`. If too many, call `mark_broken` and return `b""` instead."""
         is_small = sum(length for _, length in extents) <= _MAX_TEXT_BYTES
         if is_small and all(parts.allows(*extent) for extent in extents):
             return b"".join(parts.bytes_at(*extent) for extent in extents)
@@ -51,7 +45,7 @@ class Entries:
         return b""
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record that metadata is unreadable and, if `with_mark`, may contain an AI mark."""
+        """Record that some metadata cannot be read. `with_mark`: it may contain an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 
@@ -63,7 +57,7 @@ class Entries:
             self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
-        """Decompress a text with zlib. Raise `BrokenHeader` if it is malformed or too large."""
+        """Decompress a text with zlib. Raises `BrokenHeader` if it is malformed or too large."""
         room = min(_MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader
@@ -78,11 +72,11 @@ class Entries:
 
 
 def is_manifest(start: bytes) -> bool:
-    """Return whether a box is a C2PA manifest. `start` is the box's first `C2PA_BYTES` bytes."""
+    """Return whether a box is a C2PA manifest, from its first `C2PA_BYTES` bytes."""
     at = start.find(b"jumb")
     return at >= 4 and is_c2pa(start[at + 4 :])
 
 
 def is_c2pa(content: bytes) -> bool:
-    """Return whether the content of a JUMBF superbox begins with the description box of C2PA."""
+    """Return whether the content of a JUMBF box begins with the description of a manifest."""
     return content[4:8] == b"jumd" and content[8:24] == _STORE

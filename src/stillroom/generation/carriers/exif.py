@@ -22,37 +22,34 @@ _NAMES: Final = {
     0x927C: "exif:MakerNote",
     _USER_COMMENT: "exif:UserComment",
 }
-_BYTES: Final = (1, 2, 7)
-"""EXIF type numbers for BYTE, ASCII and UNDEFINED, whose values consist of single bytes."""
-
+_BYTES: Final = (1, 2, 7)  # EXIF types whose values are single bytes: BYTE, ASCII and UNDEFINED
 _MAX_ENTRIES: Final = 512
-_CODE_BYTES: Final = 8
-"""Number of bytes at the start of UserComment that state the encoding."""
+_CODE_BYTES: Final = 8  # number of bytes at the start of UserComment that state the encoding
 
 
 def read(data: bytes, entries: Entries) -> None:
-    """Read the texts of an EXIF block, which may begin with the label `Exif`, into `entries`."""
+    """Add the texts of an EXIF block, with or without the label `Exif`, to `entries`."""
     block = FileParts.whole(data.removeprefix(b"Exif\0\0"), entries.budget)
     try:
         order = byte_order(block)
-        below = _read_directory(block, order, block.numbers(order + "I", 4)[0], entries)
-        if below:
-            _read_directory(block, order, below, entries)
+        start = block.numbers(order + "I", 4)[0]
+        if exif_start := _read_directory(block, order, start, entries):
+            _read_directory(block, order, exif_start, entries)
     except BrokenHeader:
         entries.broken = True
 
 
 def read_box(content: bytes, entries: Entries) -> None:
-    """Read the content of an EXIF box or item, which begins with the offset of the EXIF block."""
+    """Add the texts of an EXIF box to `entries`. The box begins with the EXIF block's offset."""
     read(content[4 + int.from_bytes(content[:4], "big") :], entries)
 
 
 def _read_directory(block: FileParts, order: str, start: int, entries: Entries) -> int:
-    """Read the texts of a TIFF directory. Return the offset of the EXIF directory, or 0."""
-    below = 0
+    """Add the texts of a TIFF directory to `entries`. Return the EXIF directory's offset, or 0."""
+    exif_start = 0
     for entry in itertools.islice(directory(block, order, start), _MAX_ENTRIES):
         if entry.tag == _EXIF_IFD:
-            (below,) = block.numbers(order + "I", entry.at)
+            (exif_start,) = block.numbers(order + "I", entry.at)
         name = _NAMES.get(entry.tag)
         if name is None or entry.kind not in _BYTES or name in entries.texts:
             continue
@@ -61,7 +58,7 @@ def _read_directory(block: FileParts, order: str, start: int, entries: Entries) 
         is_comment = entry.tag == _USER_COMMENT
         text = _decode_comment(value) if is_comment else decode_text(value.rstrip(b"\0"))
         entries.add(name, text)
-    return below
+    return exif_start
 
 
 def _decode_comment(value: bytes) -> str:
@@ -75,7 +72,7 @@ def _decode_comment(value: bytes) -> str:
 
 
 def _decode_utf16(text: bytes) -> str:
-    """Decode UTF-16. The byte order is not standardized, so choose the one with more ASCII."""
+    """Decode UTF-16 in the byte order with more ASCII characters, since none is standardized."""
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return text.decode("utf-16", "replace").rstrip("\0")

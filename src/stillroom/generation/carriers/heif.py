@@ -1,13 +1,12 @@
-"""Reader of EXIF, XMP and C2PA manifests in AVIF, HEIC, MP4 and JPEG XL, which consist of boxes.
+"""Readers of EXIF, XMP and C2PA manifests in AVIF, HEIC, MP4 and JPEG XL, which consist of boxes.
 
-EXIF and XMP are items in the `meta` box. A `uuid` box contains either a C2PA manifest or XMP.
-JPEG XL has boxes for each kind of metadata, unless it is not in the container format.
+EXIF and XMP are items in the `meta` box. A `uuid` box contains a C2PA manifest or XMP. JPEG XL has
+a box for each kind of metadata, or no metadata if the file is not in the container format.
 Sources: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12 and 18181-2, annex A; for
 `uuid` https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and annex A of C2PA.
 """
 
 import itertools
-from collections.abc import Iterator
 from typing import Final
 
 from stillroom.formats.file_parts import FileParts, at_most
@@ -21,9 +20,7 @@ _C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 JXL_SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _UUID_BYTES: Final = 16
-_HASHES: Final = b"merkle\0"
-"""Purpose of C2PA boxes that contain hashes of a fragmented video instead of a manifest."""
-
+_HASHES: Final = b"merkle\0"  # purpose of C2PA boxes with hashes of video fragments, no manifest
 _MAX_BOXES: Final = 256
 _MAX_JXL_BOXES: Final = 1024
 _IN_FILE, _IN_IDAT = 0, 1
@@ -35,7 +32,7 @@ def is_heif(start: bytes) -> bool:
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the EXIF and XMP items and the `uuid` boxes of a file into `entries`."""
+    """Add the EXIF and XMP items and the `uuid` boxes of a file to `entries`."""
     for kind, at, until in at_most(_MAX_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"meta":
             _read_items(parts, at + 4, until, entries)
@@ -46,7 +43,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def read_jxl(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata boxes of a JPEG XL file into `entries`."""
+    """Add the metadata of a JPEG XL file to `entries`."""
     for kind, start, end in at_most(_MAX_JXL_BOXES, boxes(parts, 0, parts.size)):
         if kind == b"jumb":
             head = parts.bytes_at(start, min(end - start, C2PA_BYTES))
@@ -74,32 +71,33 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
     inner = inner_boxes(parts, start, end)
     if b"iinf" not in inner or b"iloc" not in inner:
         return
-    items = dict(text_items(parts, *inner[b"iinf"]))
+    items = item_types(parts, *inner[b"iinf"])
     bases = {_IN_FILE: 0, _IN_IDAT: inner.get(b"idat", (0, 0))[0]}
     for location in locations(parts, *inner[b"iloc"]):
         method = location.method & 15
-        if location.number not in items or method not in bases:
+        kind = items.get(location.number)
+        if kind is None or method not in bases:
             continue
-        base, is_exif = location.base + bases[method], items[location.number] == EXIF
+        base, is_exif = location.base + bases[method], kind == EXIF
         extents = [(base + offset, length) for _, offset, length in location.extents]
         content = entries.read(parts, *extents, with_mark=not is_exif)
         (exif.read_box if is_exif else xmp.read)(content, entries)
 
 
-def text_items(parts: FileParts, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the type (`EXIF` or `XMP_TYPE`) of items in an `iinf` box."""
-    version = parts.numbers("B", start)[0]
-    head = 6 if version == 0 else 8
-    for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):
-        form = parts.numbers("B", at)[0]
-        if kind != b"infe" or form < 2:
+def item_types(parts: FileParts, start: int, end: int) -> dict[int, bytes | None]:
+    """Return the type of each item in an `iinf` box by number: `EXIF`, `XMP_TYPE` or None."""
+    types = dict[int, bytes | None]()
+    start += 6 if parts.bytes_at(start, 1) == b"\0" else 8
+    for box, at, until in itertools.islice(boxes(parts, start, end), MAX_ITEMS):
+        if box != b"infe":
             continue
-        number = parts.numbers(">H" if form == 2 else ">I", at + 4)[0]
-        place = at + (8 if form == 2 else 10)
-        sort = parts.bytes_at(place, 4)
-        if sort == EXIF:
-            yield number, EXIF
-        elif sort == b"mime":
-            _name, *content_type = parts.bytes_at(place + 4, until - place - 4).split(b"\0", 2)
-            if content_type[:1] == [XMP_TYPE]:
-                yield number, XMP_TYPE
+        version = parts.numbers("B", at)[0]
+        number = parts.numbers(">H" if version <= 2 else ">I", at + 4)[0]
+        place = at + (8 if version <= 2 else 10)
+        kind = parts.bytes_at(place, 4) if version >= 2 else b""
+        if kind == b"mime":
+            _name, *kinds = parts.bytes_at(place + 4, until - place - 4).split(b"\0", 2)
+            kind = XMP_TYPE if kinds[:1] == [XMP_TYPE] else b""
+        if types.get(number) is None:  # a repeated number must not hide metadata
+            types[number] = kind if kind in (EXIF, XMP_TYPE) else None
+    return types

@@ -1,6 +1,6 @@
-"""JPEG metadata: EXIF and XMP in APP1 segments, C2PA manifests in APP11, and comments.
+"""JPEG metadata: EXIF and XMP in APP1 segments, C2PA manifests in APP11 segments, and comments.
 
-Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.1.1), and for XMP
+Sources: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.1.1), and for XMP
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
 
@@ -30,7 +30,7 @@ class PacketTooLarge(UnsupportedMedia):
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata in all segments before the first scan (the pixels) into `entries`."""
+    """Add the metadata in the segments before the pixels to `entries`."""
     for marker, start, length in segments(parts):
         if marker == _APP11:
             head = parts.bytes_at(start, min(length, C2PA_BYTES))

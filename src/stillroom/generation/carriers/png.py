@@ -27,7 +27,7 @@ _MAX_CHUNKS: Final = 200_000
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks that precede the pixels into `entries`."""
+    """Add the metadata chunks before the pixels to `entries`."""
     for kind, start, length in at_most(png.MAX_CHUNKS, png.chunks_before_pixels(parts)):
         if kind == _MANIFEST:
             entries.add_manifest(parts.bytes_at(start, min(length, C2PA_BYTES)))
@@ -37,7 +37,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def read_tail(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks that follow the pixels, in the last 256 KiB of the file."""
+    """Add the metadata chunks after the pixels to `entries`, from the last 256 KiB of the file."""
     start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
     tail = entries.read(parts, (start, parts.size - start))
     try:
@@ -69,11 +69,9 @@ def _read_chunk(kind: bytes, content: bytes, entries: Entries) -> None:
 
 def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]:
     name, separator, rest = content.partition(b"\0")
-    if not separator or len(name) > 79:
+    if not separator or len(name) > 79 or (kind == b"zTXt" and rest[:1] != b"\0"):
         raise BrokenHeader
     if kind == b"zTXt":
-        if rest[:1] != b"\0":
-            raise BrokenHeader
         rest = entries.inflate(rest[1:])
     elif kind == b"iTXt":
         rest = _itxt_text(content, entries)
@@ -91,7 +89,7 @@ def _itxt_text(content: bytes, entries: Entries) -> bytes:
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Embed generation parameters (JSON) in a PNG file after IHDR, replacing earlier ones."""
+    """Return a PNG file with generation parameters (JSON), which replace earlier parameters."""
     (_, _, header_end), *others = _chunks(data)
     kept = [data[:header_end], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in others:
@@ -101,7 +99,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of a PNG file, or add it before the pixels; see `Writer`."""
+    """Replace the XMP packet of a PNG file; see `Writer`."""
     chunks = list(_chunks(data))
     packets = (
         (start, end)

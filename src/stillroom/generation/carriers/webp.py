@@ -14,7 +14,7 @@ _HAS_ALPHA: Final = 0x10
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks of a file into `entries`."""
+    """Add the metadata chunks of a WebP file to `entries`."""
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
             entries.add_manifest(parts.bytes_at(start, min(length, C2PA_BYTES)))
@@ -25,7 +25,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of a WebP file, with its flag in VP8X; see `Writer`."""
+    """Replace the XMP packet of a WebP file, and set its flag for XMP; see `Writer`."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader

@@ -1,4 +1,4 @@
-"""XMP properties in which tools store generation parameters or an AI mark.
+"""Reader and writer of the XMP properties that contain generation parameters or an AI mark.
 
 Document type declarations are rejected, since XML entities can expand without limit.
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
@@ -12,16 +12,14 @@ from xml.sax.saxutils import escape
 from stillroom.errors import UnsupportedMedia
 from stillroom.generation.carriers.entries import Entries
 
-_NAMESPACE: Final = "urn:stillroom:generation:1#"
-"""XML namespace of Stillroom's property `generation`."""
-
+_NAMESPACE: Final = "urn:stillroom:generation:1#"  # namespace of Stillroom's property `generation`
 _IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
 """IPTC property that states the kind of source of an image:
 https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type"""
 
+# Value of DigitalSourceType for an image made by AI.
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Value of DigitalSourceType for an image made by AI."""
 
 _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION: Final = f"{_RDF} Description"
@@ -37,7 +35,7 @@ _NAMES: Final = {
 _SPACES: Final = frozenset(name.partition(" ")[0] for name in (_DESCRIPTION, *_NAMES))
 _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
-_LOOKS_OF_AN_ATTRIBUTE: Final = 2
+_LOOKS_OF_A_NAME: Final = 3  # plus one for each 8 levels, since each level may declare the prefix
 
 _OPENING: Final = re.compile(rb"<rdf:RDF\b[^<>]*(?<!/)>")
 _ABOUT: Final = re.compile(rb"rdf:about=(\"[^\"<>]{0,1024}\"|'[^'<>]{0,1024}')")
@@ -55,7 +53,7 @@ _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Read the properties of an XMP packet into `entries`."""
+    """Add the properties of an XMP packet to `entries`."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)
@@ -64,7 +62,7 @@ def read(packet: bytes, entries: Entries) -> None:
 
 
 class _Packet:
-    """Parser of an XMP packet. Properties are child elements or attributes of rdf:Description."""
+    """Parser of an XMP packet. A property is an attribute or child element of rdf:Description."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -77,6 +75,7 @@ class _Packet:
         self._text: list[str] = []
 
     def parse(self, packet: bytes) -> None:
+        """Parse a packet, and add its properties to the entries."""
         # Expat's own namespace handling would prefix each name with the namespace's URI, which
         # can expand a packet of 1 MiB to gigabytes.
         parser = expat.ParserCreate()
@@ -91,7 +90,7 @@ class _Packet:
 
     def _begin(self, prefixed: str, raw: dict[str, str]) -> None:
         self._elements += 1
-        self._entries.budget.look(1 + _LOOKS_OF_AN_ATTRIBUTE * len(raw))
+        self._entries.budget.look((_LOOKS_OF_A_NAME + len(self._open) // 8) * (1 + len(raw)))
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
             raise ValueError("the packet is nested too deeply or too large")
         declared = {key for key in raw if key == "xmlns" or key.startswith("xmlns:")}
@@ -103,9 +102,8 @@ class _Packet:
             if key not in declared
         }
         if name == _DESCRIPTION and self._property is None:  # else it belongs to an ingredient
-            for attribute, value in attributes.items():
-                if attribute in _NAMES:
-                    self._properties.append((_NAMES[attribute], value))
+            known = [(_NAMES[key], value) for key, value in attributes.items() if key in _NAMES]
+            self._properties += known
         elif self._open and self._open[-1] == _DESCRIPTION and self._property is None:
             self._property = name
             self._items = 0
@@ -115,7 +113,7 @@ class _Packet:
         self._open.append(name)
 
     def _qualify(self, prefixed: str) -> str:
-        """Replace the prefix of an XML name by the namespace, if this module reads it."""
+        """Replace an XML name's prefix with its namespace, if that namespace is in `_SPACES`."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:
@@ -146,8 +144,8 @@ def _refuse(*_: object) -> None:
 def with_mark(packet: bytes | None) -> bytes:
     """Return an XMP packet with the AI mark as the last property.
 
-    It follows the generation parameters, so that embedding the same parameters again does not
-    change the packet. An unusual structure raises `UnsupportedMedia`.
+    The mark is after the generation parameters, so that embedding the same parameters again does
+    not change the packet. Raises `UnsupportedMedia` if the packet has an unusual structure.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
     name, place = b"Iptc4xmpExt:DigitalSourceType", packet.rfind(_CLOSING)

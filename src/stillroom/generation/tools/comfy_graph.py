@@ -1,6 +1,7 @@
-"""ComfyUI graph in the API format: nodes by id. An input of a node is a literal or a link.
+"""Graph of ComfyUI in its API format: a JSON object that maps ids to nodes.
 
-Source: comfyanonymous/ComfyUI, execution.py (a link is `[id, output]`) and nodes.py.
+An input of a node is a literal, or a link `[id, output]` to another node.
+Source: comfyanonymous/ComfyUI, execution.py and nodes.py.
 """
 
 import itertools
@@ -13,19 +14,17 @@ from stillroom.formats.work_budget import WorkBudget
 MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100
 
-_MAX_KIND: Final = 256
-"""Maximum number of characters of a node's class name. Longer names are truncated."""
-
+_MAX_KIND: Final = 256  # characters of a node's class name; longer names are truncated
 _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer", "steps")
+# Words in the class names of nodes that return their input unchanged.
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
-"""Words in the class names of nodes that return their input unchanged."""
 
 N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """Class name of a node, and inputs by name: literals, or links `[node id, output]`."""
+    """Node: its class name (`kind`), and its inputs by name."""
 
     kind: str
     inputs: Mapping[str, Any]
@@ -38,9 +37,10 @@ class Node:
 
 
 class Graph:
-    """ComfyUI graph. The value of an input is None if it is computed when the graph is run.
+    """Graph with methods that follow links between nodes, and resolve the values of inputs.
 
-    Results are cached for each node, because a graph can have exponentially more paths than nodes.
+    A value is None if it is known only when ComfyUI runs the graph. Results are cached for each
+    node, because a graph can have exponentially more paths than nodes.
     """
 
     def __init__(self, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> None:
@@ -61,13 +61,13 @@ class Graph:
         return None
 
     def link(self, node: Node, *names: str) -> Node | None:
-        """Return the target of the first input in `names` that is a link, or None."""
+        """Return the node to which the first linked input in `names` leads, or None."""
         self.budget.look()
         targets = (self._target(node.inputs.get(name)) for name in names)
         return next((target for target in targets if target is not None), None)
 
     def links(self, node: Node) -> Mapping[str, Node]:
-        """Map the names of inputs that are links to their targets."""
+        """Return the nodes to which the inputs of a node are linked, by the name of the input."""
         links = self._links.get(node)
         if links is None:
             self.budget.look(len(node.inputs))
@@ -78,12 +78,12 @@ class Graph:
         return links
 
     def only_link(self, node: Node) -> Node | None:
-        """Return the target of a node's only link, or None if the number of links is not one."""
+        """Return the node to which the only link leads; None if there is not exactly one link."""
         links = self.links(node)
         return next(iter(links.values())) if len(links) == 1 else None
 
     def skip_passing(self, node: Node | None) -> Node | None:
-        """Follow up to `MAX_DEPTH` links from `node` to the first node that changes its input."""
+        """Skip nodes that pass their input on unchanged. Return the first other node, or None."""
         for _ in range(MAX_DEPTH):
             source = self.only_link(node) if node is not None and node.is_passing else None
             if source is None:
@@ -92,7 +92,7 @@ class Graph:
         return None
 
     def text(self, value: object, depth: int = 0) -> str | None:
-        """Return the text value of an input, following links to other nodes."""
+        """Return the text of an input, which may come from a linked node. None if unknown."""
         if isinstance(value, str):
             self.budget.produce(len(value))
             return value
@@ -120,11 +120,11 @@ class Graph:
         return inner[0] if len(inner) == 1 and isinstance(inner[0], str) else None
 
     def whole(self, value: object) -> int | None:
-        """Return the integer value of an input, following links to other nodes."""
+        """Return the integer of an input, which may come from a linked node. None if unknown."""
         return self._literal(value, int)
 
     def number(self, value: object) -> float | None:
-        """Return the numeric value of an input, following links to other nodes."""
+        """Return the number of an input, which may come from a linked node. None if unknown."""
         return self._literal(value, int, float)
 
     def _literal(self, value: object, *kinds: type[N]) -> N | None:
@@ -134,12 +134,12 @@ class Graph:
         if node is None:
             return None
         self.budget.look(len(node.inputs))
-        literals = {
-            name: value_
-            for name, value_ in node.inputs.items()
-            if isinstance(value_, kinds) and not isinstance(value_, bool)
-        }
-        is_known = float in kinds or literals.keys() & _WHOLE_NAMES
-        if len(literals) != 1 or not is_known or self.links(node):
+        literals = [
+            (name, literal)
+            for name, literal in node.inputs.items()
+            if isinstance(literal, kinds) and not isinstance(literal, bool)
+        ]
+        if len(literals) != 1 or self.links(node):
             return None
-        return next(iter(literals.values()))
+        name, literal = literals[0]
+        return literal if float in kinds or name in _WHOLE_NAMES else None

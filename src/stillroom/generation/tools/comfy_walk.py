@@ -1,11 +1,10 @@
-"""Search of a ComfyUI graph for generation parameters, from the node that saves an image.
+"""Search of a ComfyUI graph for the generation parameters of an image.
 
-The search goes back from that node to the nearest sampler, unless it is ambiguous. If several nodes
-save images, only parameters that are the same for all of them are returned.
+The search begins at the node that saves the image, and follows links back to the nearest sampler.
+If several nodes save images, only the parameters on which they agree are returned.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from stillroom.generation.facts import MAX_SEED, lora, name, number, text, whole
@@ -13,23 +12,20 @@ from stillroom.generation.origins import origins_of
 from stillroom.generation.tools.comfy_graph import MAX_DEPTH, Graph, Node
 from stillroom.wire.generation import NAMES, Generation, Lora
 
+# Pairs of words: the class name of a node matches if it contains both words in this order.
 _SAVER: Final = (
     *(("save", form) for form in ("image", "webp", "png", "jpeg", "jpg", "avif")),
     ("image", "sav"),
 )
 _PREVIEW: Final = (("preview", "image"), ("image", "preview"))
-_MAX_SAVERS: Final = 50  # whose origins are searched
 _LOADER: Final = (("load", "image"), ("image", "load"))
-"""Pairs of words: a class name matches if it contains both words in this order."""
-
+_MAX_SAVERS: Final = 50  # with more nodes that save images, origins are not searched
 _PICTURES: Final = ("images", "image")
-_NO_PICTURE: Final = frozenset(
-    (
-        "model", "clip", "vae", "positive", "negative", "conditioning", "mask", "control_net",
-        "style_model", "clip_vision", "clip_vision_output", "upscale_model", "sampler", "sigmas",
-        "guider", "noise", "seed", "noise_seed", "text", "filename_prefix", "lora_stack",
-    )
-)  # fmt: skip
+_NO_PICTURE: Final = frozenset((
+    "model", "clip", "vae", "positive", "negative", "conditioning", "mask", "control_net",
+    "style_model", "clip_vision", "clip_vision_output", "upscale_model", "sampler", "sigmas",
+    "guider", "noise", "seed", "noise_seed", "text", "filename_prefix", "lora_stack",
+))  # fmt: skip
 _FEEDS: Final = ("model", "positive", "conditioning", "guider", "pipe", "basic_pipe")
 _LATENTS: Final = ("latent_image", "samples", "latent")
 _SEEDS: Final = ("noise_seed", "seed")
@@ -38,9 +34,8 @@ _ROLES: Final = {
     "negative": ("negative", "neg_conditioning"),
 }
 _ALWAYS: Final = ("populated_text", "text", "prompt", "user_prompt")
+# Inputs of nodes with several text encoders. The prompt is unknown if their texts differ.
 _TOGETHER: Final = ("text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "bert", "mt5xl")
-"""Inputs of nodes with several text encoders. The prompt is unknown if the texts differ."""
-
 _MODELS: Final = (
     "ckpt_name", "unet_name", "model_path", "base_ckpt_name", "diffusion_model", "model_name",
 )  # fmt: skip
@@ -52,24 +47,19 @@ _MAX_LORAS: Final = 50
 
 
 def walk(graph: Graph) -> Generation:
-    """Return the generation parameters of the image that was made by running a graph."""
+    """Return the generation parameters of the image that ComfyUI makes from a graph."""
     walker, savers = _Walk(graph), _savers(graph)
     samplers = dict.fromkeys(walker.nearest_sampler(node, _PICTURES) for node in savers)
-    found = [Generation() if sampler is None else walker.facts(sampler) for sampler in samplers]
-    first, *others = found or [Generation()]
-    shared = (
-        field
-        for field in NAMES
-        if all(getattr(other, field) == getattr(first, field) for other in others)
-    )
+    facts = [Generation() if sampler is None else walker.facts(sampler) for sampler in samplers]
+    values = {field: {getattr(each, field) for each in facts} for field in NAMES}
     # Each search visits the whole graph, and the prompt needs the rest of the work budget.
-    origins = {walker.origins(node) for node in savers} if len(savers) <= _MAX_SAVERS else {None}
-    made = Generation(**{field: getattr(first, field) for field in shared})
-    return replace(made, derived_from=origins.pop() if len(origins) == 1 else None)
+    few = savers if len(savers) <= _MAX_SAVERS else ()
+    values["derived_from"] = {walker.origins(node) for node in few}
+    return Generation(**{field: seen.pop() for field, seen in values.items() if len(seen) == 1})
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """Return the nodes that save images, else other final nodes, else nodes for previews."""
+    """Return the nodes that save images, or else the final nodes, without previews if possible."""
     sinks = [node for node in graph.nodes.values() if graph.link(node, *_PICTURES) is not None]
     savers = [node for node in sinks if _has_words(node, _SAVER)]
     if savers:
@@ -85,7 +75,7 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Search in one graph, with a cache. Ambiguous results are None."""
+    """Search in one graph, with a cache of results. An ambiguous result is None."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -93,6 +83,7 @@ class _Walk:
         self._samplers: dict[frozenset[Node], Node | None] = {}
 
     def facts(self, sampler: Node) -> Generation:
+        """Return the parameters of the image that a sampler makes."""
         graph = self._graph
         guider = graph.link(sampler, "guider") or sampler
         scheduler = self._find_upstream(sampler, "sigmas", ("scheduler", "steps")) or sampler
@@ -114,17 +105,18 @@ class _Walk:
         )
 
     def origins(self, saver: Node) -> tuple[str, ...] | None:
-        """Return the names of all images on which the result of a node depends."""
+        """Return the names of the input images from which a node's image is made."""
         nodes, seen = [saver], {saver}
         for node in nodes:
-            new = [one for one in self._graph.links(node).values() if one not in seen]
+            targets = self._graph.links(node).values()
+            new = dict.fromkeys(target for target in targets if target not in seen)
             seen.update(new)
-            nodes.extend(dict.fromkeys(new))
+            nodes += new
         loaders = (node for node in nodes if _has_words(node, _LOADER))
         return origins_of(self._graph.text(node.inputs.get("image")) for node in loaders)
 
     def nearest_sampler(self, start: Node, names: tuple[str, ...]) -> Node | None:
-        """Return the sampler that is the fewest image or latent links away."""
+        """Return the sampler that is the fewest image links away from the inputs `names`."""
         links = (self._graph.link(start, key) for key in names)
         level = frozenset(filter(None, links))
         if level not in self._samplers:
@@ -148,7 +140,6 @@ class _Walk:
         return None
 
     def _seed(self, sampler: Node | None) -> int | None:
-        """Return the seed. If the sampler adds no noise, return the seed of an earlier sampler."""
         for _ in range(MAX_DEPTH):
             if sampler is None:
                 break
@@ -160,7 +151,6 @@ class _Walk:
         return None
 
     def _size(self, sampler: Node) -> tuple[int | None, int | None]:
-        """Return the width and height of the empty latent image that the first sampler gets."""
         node: Node | None = sampler
         for _ in range(MAX_DEPTH):
             if node is None or not _is_sampler(self._graph, node):
@@ -194,7 +184,7 @@ class _Walk:
         return texts.pop() if len(texts) == 1 else None
 
     def _own_texts(self, node: Node, role: str) -> set[str | None] | None:
-        """Return the texts that a node encodes, or None if other nodes have encoded its inputs."""
+        """Return the texts in a node's own inputs, or None if it only combines other nodes."""
         inputs = node.inputs
         if isinstance(inputs.get(role), str):
             return {inputs[role]}
@@ -211,7 +201,7 @@ class _Walk:
         return own[:1] or joined or (links.values() if node.is_passing else ())
 
     def _models(self, guider: Node) -> list[Node]:
-        """Return the nodes through which the model passes, from the sampler back to the loader."""
+        """Return the nodes from a sampler's or guider's model input back to the model's loader."""
         models: list[Node] = []
         node = self._graph.link(guider, "model")
         while node is not None and len(models) < MAX_DEPTH:
@@ -238,7 +228,7 @@ class _Walk:
     def _find_upstream(self, node: Node, key: str, names: tuple[str, ...]) -> Node | None:
         upstream = self._graph.link(node, key)
         for _ in range(MAX_DEPTH):
-            if upstream is None or any(name_ in upstream.inputs for name_ in names):
+            if upstream is None or not upstream.inputs.keys().isdisjoint(names):
                 return upstream
             upstream = self._graph.only_link(upstream)
         return None
@@ -253,7 +243,7 @@ def _is_sampler(graph: Graph, node: Node) -> bool:
 
 
 def _loras_of(graph: Graph, node: Node) -> list[Lora] | None:
-    """Return the LoRAs that a node adds, or None if the name of a LoRA cannot be determined."""
+    """Return the LoRAs that a node adds, or None if the name of one of them is unknown."""
     inputs = node.inputs
     graph.budget.look(len(inputs) + _MAX_LORAS)
     candidates = [

@@ -1,9 +1,9 @@
-"""Parser for ComfyUI. The text `prompt` is the executed graph, which ComfyUI always writes.
+"""Parser for ComfyUI, which writes the graph that it has run as the text `prompt`.
 
-The text `workflow`, the graph as shown in the editor, is only copied to `raw`.
-Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
-animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties
-(audioscavenger/save-image-extended-comfyui, kaanyalova/ComfyUI_ExtendedImageFormats).
+It also writes the graph in the form of its editor (`workflow`), which is only copied to `raw`.
+Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py (`prompt:{…}`
+in the EXIF of animated WebP). Third-party nodes use other EXIF properties:
+audioscavenger/save-image-extended-comfyui, kaanyalova/ComfyUI_ExtendedImageFormats.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Sof
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if these texts contain a ComfyUI graph, else return None."""
+    """Parse generation parameters if the texts contain a ComfyUI graph, else return None."""
     graphs = _graphs(texts, budget)
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:

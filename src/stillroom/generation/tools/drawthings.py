@@ -1,4 +1,4 @@
-"""Parser for Draw Things: XMP with a JSON object in exif:UserComment or text in dc:description.
+"""Parser for Draw Things, which writes XMP: JSON in exif:UserComment, or text in dc:description.
 
 Sources: receyuki/stable-diffusion-prompt-reader, format/drawthings.py; packets written by the app,
 quoted in drawthingsai/draw-things-community.
@@ -21,27 +21,20 @@ _TEXT_NAMES: Final = {**NAMES, "cfg_scale": "Guidance Scale"}
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if the XMP packet names Draw Things, else return None."""
+    """Parse generation parameters if the XMP packet is from Draw Things, else return None."""
     if not texts.get("xmp:xmp:CreatorTool", "").startswith("Draw Things"):
         return None
     comment = object_in(texts.get(_COMMENT), budget)
     if comment is not None:
         raw, loras = {"UserComment": comment}, _loras(comment)
         return parse_facts(comment, _NAMES, raw, tool="DrawThings", loras=loras)
-    return _facts_of_text(texts[_DESCRIPTION], budget) if _DESCRIPTION in texts else None
-
-
-def _facts_of_text(description: str, budget: WorkBudget) -> Generation:
-    parts = parse(description, budget, negative="-")
-    is_certain = description.count("\n-") <= 1  # lines of a prompt may begin with a hyphen
-    return parse_facts(
-        parts.settings,
-        _TEXT_NAMES,
-        {"description": text(description)},
-        tool="DrawThings",
-        prompt=text(parts.prompt) if is_certain else None,
-        negative_prompt=text(parts.negative_prompt) if is_certain else None,
-    )
+    if _DESCRIPTION not in texts:
+        return None
+    description = texts[_DESCRIPTION]
+    settings = parse(description, budget, negative="-")
+    if description.count("\n-") > 1:  # ambiguous, since lines of a prompt may begin with a hyphen
+        settings |= {"prompt": None, "negative_prompt": None}
+    return parse_facts(settings, _TEXT_NAMES, {"description": text(description)}, tool="DrawThings")
 
 
 def _loras(comment: dict[str, Any]) -> list[tuple[object, object]]:

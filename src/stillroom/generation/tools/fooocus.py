@@ -1,7 +1,7 @@
 """Parser for Fooocus, which writes its own JSON format or text in AUTOMATIC1111's format.
 
-Sources: lllyasviel/Fooocus, modules/meta_parser.py (`parameters` and `fooocus_scheme`, EXIF's
-UserComment and MakerNote). Early versions of Fooocus, and RuinedFooocus, write `Comment`.
+Source: lllyasviel/Fooocus, modules/meta_parser.py (`parameters` and `fooocus_scheme`; UserComment
+and MakerNote in EXIF). Early versions of Fooocus, and RuinedFooocus, write `Comment`.
 """
 
 import re
@@ -29,11 +29,17 @@ _NAMES: Final = names_of(
     scheduler=("scheduler", "Scheduler"),
     model=("base_model", "base_model_name", "Base Model"),
 )
-_TEXT_NAMES: Final = {**NAMES, "cfg_scale": "CFG scale", "scheduler": "Scheduler"}
+_TEXT_NAMES: Final = {
+    **NAMES,
+    "cfg_scale": "CFG scale",
+    "scheduler": "Scheduler",
+    "prompt": ("Raw prompt", "prompt"),  # the raw prompt is that of the user, before its expansion
+    "negative_prompt": ("Raw negative prompt", "negative_prompt"),
+}
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if these texts are from Fooocus, else return None."""
+    """Parse generation parameters if the texts are from Fooocus, else return None."""
     for key in _KEYS:
         content = texts.get(key, "")
         if content.lstrip().startswith("{"):
@@ -48,26 +54,16 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
     match = _RESOLUTION.fullmatch(str(scheme.get("resolution") or scheme.get("Resolution") or ""))
-    sizes = {"width": match[1], "height": match[2]} if match else {}
-    values = {**scheme, **sizes}
+    values = {**scheme, "width": match[1], "height": match[2]} if match else scheme
     return parse_facts(values, _NAMES, raw, tool="Fooocus", loras=_loras(scheme))
 
 
 def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
-    """Parse text in AUTOMATIC1111's format. Prefer the user's raw prompt to the expanded prompt."""
-    parts = parse(content, budget)
-    settings = parts.settings
+    settings = parse(content, budget)
     listed = settings.get("Lora weights", "").split(",", _MAX_LORAS)[:_MAX_LORAS]
     pairs = (pair.rpartition(":") for pair in listed)
-    return parse_facts(
-        settings,
-        _TEXT_NAMES,
-        {key: text(content)},
-        tool="Fooocus",
-        prompt=text(settings.get("Raw prompt", parts.prompt)),
-        negative_prompt=text(settings.get("Raw negative prompt", parts.negative_prompt)),
-        loras=[(lora_name.strip(), weight) for lora_name, _, weight in pairs],
-    )
+    loras = [(lora_name.strip(), weight) for lora_name, _, weight in pairs]
+    return parse_facts(settings, _TEXT_NAMES, {key: text(content)}, tool="Fooocus", loras=loras)
 
 
 def _loras(scheme: dict[str, Any]) -> list[tuple[object, object]]:

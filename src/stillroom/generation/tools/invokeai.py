@@ -1,9 +1,10 @@
-"""Parser for InvokeAI: version 3 writes `invokeai_metadata`, 2 `sd-metadata`, and 1 `Dream`.
+"""Parser for InvokeAI, whose versions write different texts.
 
-The scheduler of InvokeAI is returned as `scheduler`, although other tools call it a sampler.
+Version 1 writes `Dream`, version 2 `sd-metadata`, and later versions `invokeai_metadata`, which
+contains input images in `init_image`, and in fields of the type `ImageField`, which have an
+`image_name`. InvokeAI's scheduler is returned as `scheduler`; other tools call it a sampler.
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and for
-version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. Input images of version 3 and later
-are in `init_image`, and in fields of the type `ImageField`, which have an `image_name`.
+version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md.
 """
 
 import re
@@ -37,7 +38,7 @@ _NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", widt
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if any version of InvokeAI wrote them, else return None."""
+    """Parse generation parameters if the texts are from InvokeAI, else return None."""
     if _KEY in texts:
         return _facts_of(required_object(texts[_KEY], budget), budget)
     if _KEY_2 in texts:
@@ -53,7 +54,6 @@ def _facts_of(metadata: dict[str, Any], budget: WorkBudget) -> Generation:
 
 
 def _input_images(value: object, budget: WorkBudget) -> Iterator[object]:
-    """Yield the names of input images at any depth, except in layers that are switched off."""
     if isinstance(value, dict) and value.get("isEnabled") is not False:
         budget.look(len(value))
         yield from (value[key] for key in _IMAGES if key in value)
@@ -65,22 +65,24 @@ def _input_images(value: object, budget: WorkBudget) -> Iterator[object]:
 
 
 def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
-    image = metadata.get("image")
-    if not isinstance(image, dict):
-        images = metadata.get("images")
-        image = images[0] if isinstance(images, list) and len(images) == 1 else {}
-    if not isinstance(image, dict):
-        raise Unreadable
-    prompts = image.get("prompt")
-    if isinstance(prompts, list) and len(prompts) == 1 and isinstance(prompts[0], dict):
-        prompts = prompts[0].get("prompt")
-    known = _split(prompts) if isinstance(prompts, str) else {}
+    match metadata:
+        case {"image": dict(image)} | {"images": [dict(image)]}:
+            pass
+        case {"images": [_]}:
+            raise Unreadable
+        case _:
+            image = {}
+    match image.get("prompt"):
+        case str(prompts) | [{"prompt": str(prompts)}]:
+            known = _split(prompts)
+        case _:
+            known = {}
     known["model"] = name(metadata.get("model_weights"))
     return parse_facts(image, _NAMES_2, {_KEY_2: metadata}, tool="InvokeAI", **known)
 
 
 def _facts_of_command(command: str) -> Generation | None:
-    """Parse a command line of InvokeAI 1, which is the prompt in quotes, followed by options."""
+    """Parse a command line of InvokeAI 1: the prompt in quotes, followed by options."""
     head, quote, options = command.rpartition('"')
     if not quote or not head.startswith('"'):
         return None
@@ -89,17 +91,18 @@ def _facts_of_command(command: str) -> Generation | None:
     return parse_facts(flags, _NAMES_1, raw, tool="InvokeAI", **known)
 
 
-def _split(text_: str) -> dict[str, Any]:
-    """Split a text into the prompt and the negative prompt, which is in square brackets."""
-    negatives = [part.strip() for part in _BRACKETED.findall(text_)]
-    prompt = _BRACKETED.sub("", text_).strip() if negatives else text_
-    negative = text(" ".join(negatives)) if negatives else None
-    return {"prompt": text(prompt), "negative_prompt": negative}
+def _split(prompts: str) -> dict[str, Any]:
+    """Split a text into the prompt and the negative prompts, which are in square brackets."""
+    negatives = [part.strip() for part in _BRACKETED.findall(prompts)]
+    if not negatives:
+        return {"prompt": text(prompts)}
+    prompt = _BRACKETED.sub("", prompts).strip()
+    return {"prompt": text(prompt), "negative_prompt": text(" ".join(negatives))}
 
 
 def _model(value: object) -> str | None:
     if isinstance(value, dict):
-        return name(value.get("name") or value.get("model_name"))
+        value = value.get("name") or value.get("model_name")
     return name(value)
 
 

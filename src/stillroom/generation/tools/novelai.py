@@ -25,23 +25,20 @@ FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if the text `Software` is NovelAI, else return None."""
+    """Parse generation parameters if the text `Software` is NovelAI, else return None."""
     texts = _unfold(texts, budget)
     if texts.get("Software") != TOOL or _KEY not in texts:
         return None
     comment = object_in(texts[_KEY], budget) or {}
     prompt = comment.get("prompt")
-    return parse_facts(
-        comment,
-        _NAMES,
-        {**{field: text(texts[field]) for field in FIELDS if field in texts}, _KEY: comment},
-        tool=TOOL,
-        prompt=text(prompt if prompt is not None else texts.get("Description")),
-        model=name(texts.get("Source")),
-    )
+    raw = {field: text(texts[field]) for field in FIELDS if field in texts} | {_KEY: comment}
+    prompt = text(texts.get("Description") if prompt is None else prompt)
+    model = name(texts.get("Source"))
+    return parse_facts(comment, _NAMES, raw, tool=TOOL, prompt=prompt, model=model)
 
 
 def _unfold(texts: Mapping[str, str], budget: WorkBudget) -> Mapping[str, str]:
+    """Return NovelAI's texts. A WebP has them as a JSON object in an EXIF comment."""
     comment = texts.get("exif:UserComment", "")
     if '"NovelAI"' not in comment:
         return texts

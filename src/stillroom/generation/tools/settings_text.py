@@ -1,18 +1,21 @@
 """Parser for the settings text that AUTOMATIC1111's web UI and other tools write.
 
-The text is the prompt, `Negative prompt: …` with further lines, and `Steps: 20, Sampler: …`.
+The text has three parts: the lines of the prompt, the lines of the negative prompt (the first one
+begins with `Negative prompt:`), and one line with settings, such as `Steps: 20, Sampler: Euler`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.facts import Unreadable, lora, names_of, object_in
 
-NAMES: Final = names_of(seed="Seed", steps="Steps", sampler="Sampler", model="Model", size="Size")
-"""Names of the settings that are the same in all tools with this format."""
-
+# Names in the result of `parse` that are the same for all tools with this format.
+NAMES: Final = names_of(
+    "prompt negative_prompt",
+    **{name.lower(): name for name in ("Seed", "Steps", "Sampler", "Model", "Size")},
+)
 _NEGATIVE: Final = "Negative prompt:"
 _LORA: Final = re.compile(r"<lora:([^:<>]{1,256}):([^<>]{1,64})>")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"')  # possessive: it cannot backtrack
@@ -23,29 +26,25 @@ _MAX_LORAS: Final = 100
 _LOOKS_OF_A_LORA: Final = 3
 
 
-class SettingsText(NamedTuple):
-    """Parts of a settings text. If a setting is repeated, its first value is used."""
+def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> dict[str, Any]:
+    """Parse a settings text. Return its settings by name, `prompt` and `negative_prompt`.
 
-    prompt: str
-    negative_prompt: str | None
-    settings: Mapping[str, str]
-
-
-def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Split a text into prompt, negative prompt (after the label `negative`) and settings."""
+    `negative` is the label before the negative prompt. Without that label, `negative_prompt` is
+    None. If a setting is repeated, its first value is used.
+    """
     budget.produce(len(text))
     budget.look(text.count("\n"))
     lines = [line.strip() for line in text.replace("\r\n", "\n").strip().split("\n")]
     lines, settings = _split_settings(lines, budget)
-    at = next((at for at, line in enumerate(lines) if line.startswith(negative)), None)
-    if at is None:
-        return SettingsText("\n".join(lines), None, settings)
-    below = [lines[at].removeprefix(negative).strip(), *lines[at + 1 :]]
-    return SettingsText("\n".join(lines[:at]), "\n".join(below), settings)
+    at = next((at for at, line in enumerate(lines) if line.startswith(negative)), len(lines))
+    below = None
+    if at < len(lines):
+        below = "\n".join([lines[at].removeprefix(negative).strip(), *lines[at + 1 :]])
+    return {**settings, "prompt": "\n".join(lines[:at]), "negative_prompt": below}
 
 
-def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
-    """Split off the line with settings. Lines that extensions append below it are dropped."""
+def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], dict[str, str]]:
+    """Return the lines before the settings, and the settings. Later lines are dropped."""
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):
             settings = _parse_settings(lines[at], budget)
@@ -58,7 +57,7 @@ def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Ma
 
 
 def _parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
-    """Parse a line with settings in linear time. Values with commas are quoted as in JSON."""
+    """Parse a line with settings in linear time. A value that contains commas is a JSON string."""
     settings: dict[str, str] = {}
     at, quotes_close = 0, True
     for _ in range(_MAX_SETTINGS):
@@ -84,7 +83,7 @@ def _parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
 
 
 def loras_in(prompt: str, budget: WorkBudget) -> Iterable[tuple[str, float | None]]:
-    """Return the name and (first) weight of each LoRA, such as `<lora:name:0.5>`, in a prompt."""
+    """Return the name and the first weight of each LoRA tag (`<lora:name:0.5>`) in a prompt."""
     loras: dict[tuple[str, float | None], None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)

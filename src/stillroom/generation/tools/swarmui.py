@@ -1,53 +1,39 @@
-"""Parser for SwarmUI: a JSON object with the member `sui_image_params`.
+"""Parser for SwarmUI, which writes a JSON object with the member `sui_image_params`.
 
-The object is in the text `parameters` or in an EXIF comment.
-Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md. Old SwarmUI versions used EXIF's
-Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
+The object is in the text `parameters` or in an EXIF comment. Old versions used the EXIF property
+Model. Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md;
+receyuki/stable-diffusion-prompt-reader, image_data_reader.py.
 """
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import MAX_ITEMS, items_in, name, names_of, object_in, parse_facts
+from stillroom.generation.facts import MAX_ITEMS, items_in, names_of, object_in, parse_facts
 from stillroom.wire.generation import Generation
 
 _KEYS: Final = ("parameters", "exif:UserComment", "exif:Model")
 _MARK: Final = "sui_image_params"
-_SAMPLERS: Final = ("sampler", "comfyuisampler", "comfyui_sampler", "autowebuisampler")
-_SCHEDULERS: Final = ("scheduler", "comfyuischeduler", "comfyui_scheduler")
 _NAMES: Final = names_of(
-    "prompt seed steps model width height", negative_prompt="negativeprompt", cfg_scale="cfgscale"
+    "prompt seed steps model width height",
+    negative_prompt="negativeprompt",
+    cfg_scale="cfgscale",
+    sampler=("sampler", "comfyuisampler", "comfyui_sampler", "autowebuisampler"),
+    scheduler=("scheduler", "comfyuischeduler", "comfyui_scheduler"),
 )
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if a text has `sui_image_params`, else return None."""
+    """Parse generation parameters if a text has `sui_image_params`, else return None."""
     for key in _KEYS:
         if _MARK in texts.get(key, ""):
-            whole_object = object_in(texts[key], budget)
-            params = (whole_object or {}).get(_MARK)
-            if isinstance(params, dict):
-                return _facts_of(params, {key: whole_object})
+            parsed = object_in(texts[key], budget) or {}
+            if isinstance(params := parsed.get(_MARK), dict):
+                names, weights = (_items_of(params.get(name)) for name in ("loras", "loraweights"))
+                loras = itertools.zip_longest(names, weights)
+                return parse_facts(params, _NAMES, {key: parsed}, tool="SwarmUI", loras=loras)
     return None
-
-
-def _facts_of(params: dict[str, Any], raw: dict[str, object]) -> Generation:
-    loras, weights = _items_of(params.get("loras")), _items_of(params.get("loraweights"))
-    return parse_facts(
-        params,
-        _NAMES,
-        raw,
-        tool="SwarmUI",
-        sampler=_first(params, _SAMPLERS),
-        scheduler=_first(params, _SCHEDULERS),
-        loras=itertools.zip_longest(loras, weights),
-    )
-
-
-def _first(params: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((value for key in names if (value := name(params.get(key)))), None)
 
 
 def _items_of(value: object) -> list[object]:

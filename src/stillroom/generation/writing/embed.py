@@ -1,4 +1,4 @@
-"""Embedding of generation parameters in image files. All other content is unchanged."""
+"""Embedding of generation parameters in image files, without other changes."""
 
 import json
 import operator
@@ -17,8 +17,7 @@ from stillroom.generation.facts import generation_of
 from stillroom.generation.file_types import file_type_of
 from stillroom.wire.generation import NAMES, Generation
 
-MAX_FACTS_BYTES: Final = 512 * 1024
-"""Maximum size in bytes of the parameters as JSON. The reader accepts twice as much."""
+MAX_FACTS_BYTES: Final = 512 * 1024  # size of parameters in JSON; the reader accepts twice as much
 
 _FORMS: Final = {
     "seed": "a whole number from 0 to 2**64 - 1",
@@ -33,7 +32,7 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """Embed generation parameters in an image, replacing earlier ones. Return the new image.
+    """Return an image file with generation parameters, which replace earlier parameters.
 
     Raises:
         InvalidParameter: a parameter is invalid; the message contains its name and valid form.
@@ -65,10 +64,8 @@ def _facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
     values = {name: _plain(value) for name, value in values.items() if value is not None}
     unknown = next((name for name in values if name not in NAMES), None)
     if unknown is not None:
-        names = ", ".join(NAMES)
-        raise InvalidParameter(
-            f"generation has no {str(unknown)[:64]!r}: its fields are {names}", at=("generation",)
-        )
+        message = f"generation has no {str(unknown)[:64]!r}: its fields are {', '.join(NAMES)}"
+        raise InvalidParameter(message, at=("generation",))
     known = generation_of(values).as_json()
     known = {name: value for name, value in known.items() if value is not None}
     for name, value in values.items():
@@ -85,7 +82,6 @@ def _facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """Convert a NumPy or torch scalar to a Python number. Other values are unchanged."""
     if isinstance(value, str | bytes | int | float | list | tuple | dict):
         return value
     if hasattr(value, "item"):
@@ -97,7 +93,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether `known`, the cleaned `value`, is a different string or a shorter list."""
+    """Return whether parsing `value` to `known` has changed a string or shortened a list."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

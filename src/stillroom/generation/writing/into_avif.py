@@ -1,23 +1,21 @@
 """Functions that write XMP into an AVIF file, as an item whose bytes are at the end of the file.
 
-The new item makes the `meta` box longer, so the offsets in `iloc` are increased. Animations and
-boxes without a length would need more changes, and are rejected.
-Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex A.
+The new item makes the `meta` box longer, so the offsets in the `iloc` box are increased. Animations
+and boxes without a length would need more changes, and are rejected.
+Sources: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex A.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.formats.file_parts import LOOKS_OF_A_READ, BrokenHeader, FileParts
-from stillroom.formats.isobmff import Location, LocationWidths, boxes, locations
+from stillroom.formats.isobmff import MAX_ITEMS, Location, LocationWidths, boxes, locations
 from stillroom.formats.work_budget import WorkBudget
 from stillroom.generation.carriers import heif
 
-_MAX_PLACES: Final = 65_536
-"""Maximum number of items plus extents. A small box can have many extents of 0 bytes."""
-
+_MAX_PLACES: Final = 65_536  # limit of items and extents; a small box can have many empty extents
 _LOOKS_OF_A_PLACE: Final = 6 * LOOKS_OF_A_READ
 _NO_ID: Final = 0xFFFF
 _MAX_BOXES: Final = 256
@@ -34,7 +32,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     """Replace the XMP packet of an AVIF file; see `Writer`."""
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
-    is_open = data.startswith(bytes(4), top[-1].start)  # its last box has no length
+    is_open = data.startswith(bytes(4), top[-1].start)  # the file's last box has no length
     if is_open or any(box.kind == b"moov" for box in top):
         raise UnsupportedMedia(
             "cannot add XMP metadata: the AVIF is animated or has an unusual structure"
@@ -42,15 +40,17 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     inner = _boxes(data, meta.inner + 4, meta.end)
     locations = _only(inner, b"iloc")
     places = _ItemPlaces(data, locations.inner, locations.end)
-    number, packet = _find_packet(data, inner, places)
+    information = _only(inner, b"iinf")
+    items = heif.item_types(FileParts.whole(data), information.inner, information.end)
+    number, packet = _find_packet(data, items, places)
     body, kept_to, last = change(packet), len(data), top[-1]
     alone = [(last.inner, last.end - last.inner)]
     if number is not None and last.kind == b"mdat" and places.extents(number) == alone:
         kept_to = last.start  # drop the packet that an earlier call wrote
     boxes_of_meta: dict[bytes, bytes] = {}
     if number is None:
-        number = 1 + max([0, *places.all, *_numbers(data, _only(inner, b"iinf"))])
-        if number >= _NO_ID:
+        number = 1 + max([0, *places.all, *items])
+        if number >= _NO_ID or len(items) >= MAX_ITEMS:
             raise UnsupportedMedia("cannot add XMP: the AVIF has no free item number")
         boxes_of_meta = _announce_item(data, inner, number)
         places.place(number, 0, 0)
@@ -62,22 +62,20 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
 
 
 def _find_packet(
-    data: bytes, inner: list[_Box], places: "_ItemPlaces"
+    data: bytes, items: dict[int, bytes | None], places: "_ItemPlaces"
 ) -> tuple[int | None, bytes | None]:
-    information = _only(inner, b"iinf")
-    parts = FileParts.whole(data)
-    for number, kind in heif.text_items(parts, information.inner, information.end):
-        if kind == heif.XMP_TYPE:
-            extents = places.extents(number)
-            # Overlapping extents could add up to many times the size of the file.
-            ends = [at + length for at, length in extents or ()]
-            size = sum(length for _, length in extents or ())
-            if extents is None or max(size, *ends, 0) > len(data):
-                raise UnsupportedMedia(
-                    "cannot replace the XMP metadata: the AVIF stores it in an unusual way"
-                )
-            return number, b"".join(data[at : at + length] for at, length in extents)
-    return None, None
+    number = next((number for number, kind in items.items() if kind == heif.XMP_TYPE), None)
+    if number is None:
+        return None, None
+    extents = places.extents(number)
+    # Overlapping extents could add up to many times the size of the file.
+    ends = [at + length for at, length in extents or ()]
+    size = sum(length for _, length in extents or ())
+    if extents is None or max(size, *ends, 0) > len(data):
+        raise UnsupportedMedia(
+            "cannot replace the XMP metadata: the AVIF stores it in an unusual way"
+        )
+    return number, b"".join(data[at : at + length] for at, length in extents)
 
 
 def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
@@ -98,12 +96,6 @@ def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, b
         b"iinf": _build_box(b"iinf", counted + _build_box(b"infe", entry)),
         b"iref": _build_box(b"iref", references),
     }
-
-
-def _numbers(data: bytes, information: _Box) -> Iterator[int]:
-    head = 6 if data[information.inner] == 0 else 8
-    for box in _boxes(data, information.inner + head, information.end):
-        yield struct.unpack_from(">I" if data[box.inner] == 3 else ">H", data, box.inner + 4)[0]
 
 
 def _rebuild(
@@ -139,7 +131,7 @@ def _build_box(kind: bytes, content: bytes) -> bytes:
 
 
 class _ItemPlaces:
-    """Editable locations of all items in an `iloc` box, by the number of the item."""
+    """Locations of all items in an `iloc` box, which can be changed and encoded again."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         parts = FileParts.whole(data, WorkBudget(_MAX_PLACES * _LOOKS_OF_A_PLACE))
@@ -152,7 +144,7 @@ class _ItemPlaces:
         self.all = {place.number: place for place in places}
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return the start and length of an item's extents, or None if they are not in the file."""
+        """Return the start and length of an item's extents; None if they are not in this file."""
         place = self.all.get(number)
         if place and _is_in_file(place):
             return [(place.base + offset, length) for _, offset, length in place.extents]
@@ -163,7 +155,7 @@ class _ItemPlaces:
         self.all[number] = Location(number, 0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
-        """Add `by` to the offsets of all extents from the offset `start` on."""
+        """Add `by` to the offset of each extent at or after the offset `start`."""
         for place in filter(_is_in_file, self.all.values()):
             if place.base >= start:
                 place.base += by
@@ -174,7 +166,7 @@ class _ItemPlaces:
                 ]
 
     def encode(self) -> bytes:
-        """Encode the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
+        """Return the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
         widths = self._widths
         numbers = [(len(self.all), widths.number)]
         for place in self.all.values():

@@ -1,4 +1,4 @@
-"""Embedding of the AI mark, an IPTC property in XMP. All other content is unchanged."""
+"""Embedding of the AI mark (an IPTC property in XMP) in image files, without other changes."""
 
 import struct
 from typing import Final
@@ -16,7 +16,7 @@ _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """Add an AI mark to an image, unless it already has one or contains a C2PA manifest.
+    """Return an image file with an AI mark. A file with a mark or C2PA manifest is unchanged.
 
     Raises:
         InvalidParameter: the image's XMP names a source other than AI.
