@@ -80,7 +80,7 @@ def _picture(seed: int) -> Image.Image:
 
 def weight() -> tuple[int, int]:
     """Bytes of the page with all its files: as they are, and as they are sent."""
-    gallery = Gallery(image_origins=[], max_upload_bytes=0, deletion_grace_s=0)
+    gallery = Gallery({"files": "gallery/"}, image_origins=[], upload_origins=[])
     contents = [gallery.page, *gallery.files.values()]
     return sum(map(len, contents)), sum(len(gzip.compress(one)) for one in contents)
 

@@ -141,9 +141,9 @@ def queries(rows: int) -> dict[str, Made]:
             f"{made.words(1)[0]} model:model_{rare.randrange(60)}_v1"
         ),
         "a word that no image has": lambda: filtered("qqqq"),
-        "largest first": lambda: SearchQuery(prefix=_EVERYTHING, by_size=True),
+        "largest first": lambda: SearchQuery(prefix=_EVERYTHING, order="size"),
         "a folder, largest first": lambda: SearchQuery(
-            prefix=KeyPrefix(f"compute/user{rare.randrange(1000)}/"), by_size=True
+            prefix=KeyPrefix(f"compute/user{rare.randrange(1000)}/"), order="size"
         ),
     }
 
