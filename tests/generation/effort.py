@@ -84,12 +84,18 @@ def effort_of(
 
 
 def memory_of(act: Callable[[], object]) -> int:
-    tracemalloc.start()
+    """Return the most memory that a call needs at a time, in bytes."""
+    was_tracing = tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start()
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
     try:
         act()
-        return tracemalloc.get_traced_memory()[1]
+        return tracemalloc.get_traced_memory()[1] - before
     finally:
-        tracemalloc.stop()
+        if not was_tracing:
+            tracemalloc.stop()
 
 
 def parses_of(data: bytes) -> dict[str, tuple[Callable[[Any], object], FileParts]]:

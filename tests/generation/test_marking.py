@@ -1,6 +1,7 @@
 """The mark put into images that are encoded already: found again, and no pixel changed."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,38 @@ def test_a_marked_image_says_so_and_no_pixel_has_changed(form: str) -> None:
     assert find_in(marked).ai_mark == "iptc"
     assert pixels(marked) == pixels(at.PLAIN[form])
     assert marked.count(b"<rdf:RDF") == 1
+
+
+def of_items(avif: bytes, more: int) -> bytes:
+    """An AVIF with more items, which have no bytes."""
+    entries = b"".join(
+        at.box(
+            b"infe", struct.pack(">IHH4s", 2 << 24, 100 + number, 0, b"mime") + b"\0text/plain\0"
+        )
+        for number in range(more)
+    )
+    changed = bytearray(avif)
+    for box, size in ((b"meta", len(entries)), (b"iinf", len(entries))):
+        place = changed.index(box) - 4
+        struct.pack_into(">I", changed, place, struct.unpack_from(">I", changed, place)[0] + size)
+    information = changed.index(b"iinf")
+    (count,) = struct.unpack_from(">H", changed, information + 8)
+    struct.pack_into(">H", changed, information + 8, count + more)
+    offset = changed.index(b"iloc") + 18  # of the only item, the image
+    struct.pack_into(
+        ">I", changed, offset, struct.unpack_from(">I", changed, offset)[0] + len(entries)
+    )
+    end = information - 4 + struct.unpack_from(">I", avif, information - 4)[0]
+    return bytes(changed[:end] + entries + changed[end:])
+
+
+def test_an_avif_of_many_items_is_marked() -> None:
+    many = of_items(at.PLAIN["AVIF"], 300)
+
+    marked = with_ai_mark(many)
+
+    assert find_in(marked).ai_mark == "iptc"
+    assert pixels(marked) == pixels(many) == pixels(at.PLAIN["AVIF"])
 
 
 @pytest.mark.parametrize("form", FORMS)

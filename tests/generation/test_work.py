@@ -81,6 +81,16 @@ def test_all_work_on_a_file_is_counted(data: bytes) -> None:
         assert effort.is_bounded, (what, effort)
 
 
+@pytest.mark.parametrize("depth", [1, 7, 15, 23, 30])
+def test_names_are_counted_at_each_depth_of_a_packet(depth: int) -> None:
+    """The deeper a name is, the more elements may declare its prefix."""
+    space = 'xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    deep = "<r:b>" * depth + "<r:a/>" * 3000 + "</r:b>" * depth
+    packet = f"XML:com.adobe.xmp\0\0\0\0\0<x {space}>{deep}</x>".encode()
+
+    assert effort_of(find, FileParts.whole(at.png_with(at.chunk(b"iTXt", packet)))).is_bounded
+
+
 @given(graphs, st.integers(1, 2000))
 @SLOW_TO_TRACE
 def test_a_graph_takes_no_more_looks_than_are_left(graph: dict[str, object], looks: int) -> None:
