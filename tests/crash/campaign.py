@@ -7,6 +7,7 @@ The cuts and the kills run at the same time, for one waits while the other works
 
 import argparse
 import asyncio
+import functools
 import logging
 import os
 import shutil
@@ -25,7 +26,7 @@ from crash.grant_interruptions import GrantInterruptions
 from crash.grant_sites import STORAGES
 from crash.hidden_mounts import hidden_mounts
 from crash.purge_kills import DATABASES, PER_ROUND, PurgeKills
-from crash.rounds import Round, kills, power_cuts
+from crash.rounds import ALONE, SHARED, Round, kills, power_cuts
 from crash.webhook_kills import SETTINGS, WebhookKills
 
 _PROGRESS_EVERY_S = 30
@@ -146,6 +147,7 @@ def fuzzing(seconds: int, seed: int) -> Run:
 
 
 def show_progress(rows: list[Row], begun: float, ended: threading.Event) -> None:
+    shown: set[str] = set()
     while not ended.wait(_PROGRESS_EVERY_S):
         passed = (time.monotonic() - begun) / 60
         so_far = ", ".join(
@@ -158,6 +160,12 @@ def show_progress(rows: list[Row], begun: float, ended: threading.Event) -> None
             file=sys.stderr,
             flush=True,
         )
+        # A campaign takes hours, and may be stopped before it prints its table.
+        for row in rows:
+            for violation in row.violations:
+                if violation not in shown:
+                    shown.add(violation)
+                    print(f"{row.what}: {violation}", file=sys.stderr, flush=True)
 
 
 def print_table(rows: list[Row], minutes: float) -> None:
@@ -176,6 +184,9 @@ def print_table(rows: list[Row], minutes: float) -> None:
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--cuts", type=int, default=500, help="on each filesystem")
+    asked.add_argument(
+        "--shared-flushes", action="store_true", help="of group commit, in all power cuts"
+    )
     asked.add_argument("--kills", type=int, default=2000)
     asked.add_argument("--mounts", type=int, default=50, help="that hide the library's copies")
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
@@ -189,10 +200,12 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     logging.disable()  # what the storage in this process says of the failures that we make
+    flushes = (SHARED,) if options.shared_flushes else (ALONE, SHARED)
+    cuts = functools.partial(power_cuts, flushes=flushes)
     coincidences = running_tests("test_coincidences.py", CRASH_COINCIDENCES=options.coincidences)
     rows = [
-        Row("power cuts, ext4", options.cuts, taking(power_cuts, options.seed, "ext4")),
-        Row("power cuts, XFS", options.cuts, taking(power_cuts, options.seed, "xfs")),
+        Row("power cuts, ext4", options.cuts, taking(cuts, options.seed, "ext4")),
+        Row("power cuts, XFS", options.cuts, taking(cuts, options.seed, "xfs")),
         Row("SIGKILL", options.kills, taking(kills, options.seed)),
         Row("media/ hidden by a mount", options.mounts, taking(hidden_mounts, options.seed)),
         Row("bucket, bad line (tests)", 0, running_tests(*BAD_LINE, CRASH_ROUNDS=options.rounds)),

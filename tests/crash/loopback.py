@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from waiting import until
+
 _FS_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32): https://github.com/torvalds/linux/blob/master/include/uapi/linux/fs.h"""
 
@@ -30,7 +32,8 @@ class Disk:
             os.close(fd)
 
     def remount(self) -> None:
-        run("umount", str(self.mount))
+        # Processes that a killed server has started end a moment after it.
+        until(lambda: subprocess.run(["umount", str(self.mount)], check=False).returncode == 0)
         run("mount", "-o", self.options, str(self.image), str(self.mount))
 
     def break_down(self) -> None:

@@ -27,8 +27,8 @@ _KILLS_OF_ONE_SERVER = 10
 
 WORKERS = ("--workers", "2")
 
-_FLUSHES = (("off", 4), ("on", 16))
-"""Group commit, and so many clients that flushes are shared. The disks take turns."""
+ALONE, SHARED = ("off", 4), ("on", 16)
+"""Group commit, and the number of clients: so many that flushes are shared."""
 
 
 @dataclass
@@ -37,27 +37,40 @@ class Round:
     violations: list[str]
 
 
-def power_cuts(folder: Path, kind: str, count: int, *, seed: int) -> Iterator[Round]:
+def power_cuts(
+    folder: Path,
+    kind: str,
+    count: int,
+    *,
+    seed: int,
+    flushes: tuple[tuple[str, int], ...] = (ALONE, SHARED),
+) -> Iterator[Round]:
+    """Cut the power `count` times. The disks take turns with `flushes`."""
     for first in range(0, count, _CUTS_OF_ONE_DISK):
         here = folder / f"{kind}-{seed}-{first}"
         here.mkdir()
         cuts = min(_CUTS_OF_ONE_DISK, count - first)
-        yield from _cuts_of_one_disk(here, kind, cuts, seed + first)
+        turn = flushes[(seed + first) % len(flushes)]
+        yield from _cuts_of_one_disk(here, kind, cuts, seed + first, turn)
 
 
-def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterator[Round]:
+def _cuts_of_one_disk(
+    folder: Path, kind: str, count: int, seed: int, flushes: tuple[str, int]
+) -> Iterator[Round]:
     chance = random.Random(seed)
     traffic: Traffic | None = None
     minted: dict[tuple[str, ...], str] = {}
-    group_commit, clients = _FLUSHES[seed % len(_FLUSHES)]
+    group_commit, clients = flushes
     with loop_disk(folder, kind=kind, mib=512) as disk:
         for past in range(count + 1):
-            data, options = disk.mount / "data", {"group_commit": group_commit, "trash": "7d"}
-            with running(folder, *WORKERS, data=data, **options) as server:
+            with running(
+                folder, *WORKERS, data=disk.mount / "data", group_commit=group_commit, trash="7d",
+                deletion_grace_seconds="86400",  # copies of sources in the library stay as well
+            ) as server:  # fmt: skip
                 # The secret must survive as well: tokens of the first start stay good.
                 server.minted = minted
                 if traffic is None:
-                    traffic = Traffic(server, seed, clients)
+                    traffic = Traffic(server, seed, clients, has_library=True)
                 else:
                     yield checked(server, traffic)
                 if past == count:
@@ -66,6 +79,7 @@ def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterato
                 traffic.start()
                 traffic.wait_until_some_is_promised()
                 time.sleep(chance.uniform(0, 0.8))  # the moment is the experiment
+                traffic.has_power = False
                 disk.cut_power()
                 traffic.join()
                 server.kill()

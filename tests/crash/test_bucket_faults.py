@@ -222,7 +222,7 @@ async def test_an_upload_whose_beginning_was_not_answered_goes_and_that_of_anoth
     assert begun_by_then == [2]
     assert isinstance(storage, R2ImageStorage)
     async with asyncio.timeout(60):
-        await asyncio.gather(*storage._abandoned._tasks)
+        await asyncio.gather(*storage._context.abandoned._tasks)
     assert len(operator.uploads()) == 1
     assert operator.send("GET", target, query={"uploadId": theirs}).status_code == 200
     assert operator.send("DELETE", target, query={"uploadId": theirs}).status_code == 204
