@@ -17,7 +17,7 @@ from acceptance.conftest import Servers, Way
 from acceptance.test_memory import load_what_is_loaded_late
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server import descriptors
-from stillroom.speed.http11.bounds import BODY_WINDOW_S, Bounds
+from stillroom.speed.http11.connection import BODY_WINDOW_S
 from stillroom.speed.settings import SpeedSettings
 from waiting import until
 
@@ -58,12 +58,13 @@ def hasty(started_as: Way, servers: Servers) -> Server:
 def test_the_bounds_as_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: 65_536)
 
-    shipped = descriptors.bounds_of(SpeedSettings.of_values(data_dir=tmp_path))
+    shipped = descriptors.limit_connections(SpeedSettings.of_values(data_dir=tmp_path))
 
-    assert shipped == Bounds()
-    assert (shipped.head_bytes, shipped.header_fields, shipped.target_bytes) == (32_768, 100, 8192)
-    assert (shipped.head_timeout_s, shipped.idle_timeout_s, shipped.write_timeout_s) == (10, 65, 60)
-    assert (shipped.body_bytes_per_s, BODY_WINDOW_S, shipped.connections) == (1024, 30, 4096)
+    heads = shipped.max_head_bytes, shipped.max_header_fields, shipped.max_target_bytes
+    assert heads == (32_768, 100, 8192)
+    assert (shipped.head_timeout_seconds, shipped.idle_timeout_seconds) == (10, 65)
+    assert (shipped.min_body_bytes_per_second, BODY_WINDOW_S) == (1024, 30)
+    assert (shipped.write_timeout_seconds, shipped.max_connections) == (60, 4096)
 
 
 @pytest.mark.workers(whole=True)
@@ -231,7 +232,8 @@ def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(
     """Or half of those that the server takes, where the limit of open files is low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(descriptors, "raise_descriptor_limit", lambda: hard)
-    taken = descriptors.bounds_of(SpeedSettings.of_values(data_dir=hasty.data)).connections
+    settings = descriptors.limit_connections(SpeedSettings.of_values(data_dir=hasty.data))
+    taken = settings.max_connections
     half_open: list[socket.socket] = []
     try:
         for _ in range(min(1000, taken // 2)):

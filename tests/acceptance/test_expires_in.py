@@ -177,5 +177,5 @@ def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None
     assert counts["rules"] == {"rule 1": {"images": 3, "bytes": 324, "runs": 1}}
     assert (counts["images"], counts["bytes"], counts["runs"]) == (3, 324, 1)
     assert wrong.code == 2
-    assert "'soon' is not a time such as 2026-12-01" in wrong.err
+    assert "--at must be a time such as 2026-12-01" in wrong.err
     assert len(left) == 4

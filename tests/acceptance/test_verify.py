@@ -137,14 +137,18 @@ def test_adopted_hashes_are_kept_and_checked_from_then_on(tmp_path: Path) -> Non
 
 
 def test_a_file_that_was_written_in_place_is_changed_and_never_adopted(tmp_path: Path) -> None:
-    fill(tmp_path, {"a.png": b"one", "touched.png": b"two"})
+    fill(tmp_path, {"a.png": b"one", "b.png": b"one", "touched.png": b"two"})
     (tmp_path / "compute/a.png").write_bytes(b"other")
     (tmp_path / "compute/touched.png").touch()
+    # A bad disk has changed the content type in the attribute, too.
+    damaged = tmp_path / "compute/b.png"
+    os.setxattr(damaged, "user.stillroom", os.getxattr(damaged, "user.stillroom")[:-1] + b"\xe7")
+    damaged.write_bytes(b"other")
 
     verified = verify(tmp_path, "--adopt")
 
-    assert (verified.status, verified.report["counts"]) == (1, {"changed": 1})
-    assert verified.names("changed") == ["compute/a.png"]
+    assert (verified.status, verified.report["counts"]) == (1, {"changed": 2})
+    assert {*verified.names("changed")} == {"compute/a.png", "compute/b.png"}
     assert verified.report["adopted"] == 1, "the other one is what it was"
 
 

@@ -58,7 +58,7 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
         ("put a.png", "SOURCES and TARGET are needed"),
         ("search fox -snow", "No such option '-s'. Put -- before a word that begins with a dash."),
         ("search --sort x", "--sort must be one of -saved, saved, -path, path"),
-        ("search --from never", "--from must be a time such as 2026-11-24"),
+        ("search --from never", "--from must be a time such as 2026-12-01"),
         ("token --expires soon", "--expires: 'soon' is not a duration such as 90s"),
     ],
 )

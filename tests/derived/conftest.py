@@ -13,7 +13,13 @@ from PIL import Image
 
 from in_process import IMAGES, started
 from services.stub_r2 import StubR2, served
+from stillroom.features.pictures.decoders import Decoders
 from stillroom.features.pictures.images import DerivedImages
+
+
+def pids_of(decoders: Decoders) -> list[int]:
+    """The processes that decode, or wait for an image."""
+    return [decoder.process.pid for decoder in (*decoders._busy, *decoders._idle)]
 
 
 @dataclass
@@ -63,7 +69,7 @@ def running(backend: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
             (thumbnails,) = app.state.operations.hooks.read
             derived = thumbnails.derived
             yield Store(client, tmp_path, derived)
-        assert derived._decoders.pids == []
+        assert pids_of(derived._decoders) == []
 
     return run
 

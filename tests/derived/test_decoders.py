@@ -19,14 +19,13 @@ from click.testing import CliRunner
 from PIL import Image
 from prometheus_client import REGISTRY
 
-from derived.conftest import halves
+from derived.conftest import halves, pids_of
 from pictures import encoded, picture, srgb_profile
 from stillroom.app import check_settings
 from stillroom.cli.doctor import doctor
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.features.pictures import confinement, decoding
 from stillroom.features.pictures import decoders as pool
-from stillroom.features.pictures.confinement import missing
 from stillroom.features.pictures.decoders import Decoders
 from stillroom.features.pictures.derivation import Derivation
 from stillroom.features.pictures.metrics import report_confinement
@@ -79,7 +78,7 @@ async def decoders() -> AsyncIterator[Decoders]:
     started = Decoders(1, max_pixels=1_000_000)
     yield started
     await started.close()
-    assert started.pids == []
+    assert pids_of(started) == []
 
 
 async def derive(decoders: Decoders, data: bytes, wanted: Derivation = SMALL) -> bytes:
@@ -141,7 +140,7 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
     monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "nor this")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nor this")
     await derive(decoders, picture())
-    (pid,) = decoders.pids
+    (pid,) = pids_of(decoders)
 
     environment = Path(f"/proc/{pid}/environ").read_bytes()
 
@@ -153,7 +152,7 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] < 64
     assert resource.prlimit(pid, resource.RLIMIT_NPROC) == (0, 0)
     assert os.getpriority(os.PRIO_PROCESS, pid) >= min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
-    if "seccomp" not in missing():
+    if "seccomp" not in confinement.gaps():
         assert "\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text()
     assert 0 < resource.prlimit(pid, resource.RLIMIT_CPU)[0] < 60
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
@@ -241,7 +240,7 @@ def test_a_decoder_can_change_nothing_reach_nothing_and_start_nothing(tmp_path: 
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
 
     if "no seccomp" in ran.stderr:
-        assert "seccomp" in missing()
+        assert "seccomp" in confinement.gaps()
         pytest.fail("this kernel has no seccomp: run it on one that is built with CONFIG_SECCOMP")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert there.read_bytes() == b"as it was"
@@ -261,10 +260,10 @@ def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(confinement, "_MACHINES", {})
     monkeypatch.setattr(confinement, "_landlock_version", lambda _: 0)
 
-    assert missing() == ("Landlock", "seccomp")
+    assert list(confinement.gaps()) == ["Landlock", "seccomp"]
     _, said = check_settings(AllSettings.read())
     assert [line for line in said if "decoding processes" in line] == [
-        f"{gap}: {remedy}" for gap, remedy in confinement.gaps()
+        f"{gap}: {remedy}" for gap, remedy in confinement.gaps().values()
     ]
     shown = CliRunner().invoke(doctor, ["--data-dir", str(tmp_path)]).output
     assert shown.count("note  decoders") == 2
@@ -302,7 +301,7 @@ async def test_a_decoder_that_hangs_is_ended(
     decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await derive(decoders, picture())
-    (pid,) = decoders.pids
+    (pid,) = pids_of(decoders)
     monkeypatch.setattr(pool, "_MAX_S", 0.2)
     os.kill(pid, signal.SIGSTOP)
 
@@ -311,12 +310,12 @@ async def test_a_decoder_that_hangs_is_ended(
 
     monkeypatch.undo()
     assert await derive(decoders, picture())
-    assert pid not in decoders.pids
+    assert pid not in pids_of(decoders)
 
 
 async def test_an_image_that_takes_too_much_time_is_refused(decoders: Decoders) -> None:
     await derive(decoders, picture())
-    (pid,) = decoders.pids
+    (pid,) = pids_of(decoders)
     os.kill(pid, signal.SIGSTOP)
     slow = asyncio.ensure_future(derive(decoders, picture()))
     await eventually(lambda: decoders._busy)
@@ -329,7 +328,7 @@ async def test_an_image_that_takes_too_much_time_is_refused(decoders: Decoders) 
 
 async def test_an_image_that_takes_too_much_memory_is_refused(decoders: Decoders) -> None:
     await derive(decoders, picture())
-    (pid,) = decoders.pids
+    (pid,) = pids_of(decoders)
     status = Path(f"/proc/{pid}/status").read_text()
     used = int(status.partition("VmSize:")[2].split()[0]) * 1024
     resource.prlimit(pid, resource.RLIMIT_AS, (used + MIB, used + MIB))
@@ -338,14 +337,14 @@ async def test_an_image_that_takes_too_much_memory_is_refused(decoders: Decoders
         await derive(decoders, encoded(Image.new("RGBA", (1000, 1000))))
 
     assert await derive(decoders, encoded(Image.new("RGBA", (1000, 1000))))
-    assert pid not in decoders.pids
+    assert pid not in pids_of(decoders)
 
 
 async def test_who_waits_too_long_for_a_decoder_is_told(
     decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await derive(decoders, picture())
-    (pid,) = decoders.pids
+    (pid,) = pids_of(decoders)
     monkeypatch.setattr(pool, "_WAIT_S", 0.1)
     os.kill(pid, signal.SIGSTOP)
     first = asyncio.ensure_future(derive(decoders, picture()))
@@ -360,12 +359,12 @@ async def test_who_waits_too_long_for_a_decoder_is_told(
 
 async def test_idle_decoders_end(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
     await derive(decoders, picture())
-    (pid,) = decoders.pids
+    (pid,) = pids_of(decoders)
     monkeypatch.setattr(pool, "_IDLE_S", 0.05)
     await derive(decoders, picture())
     await eventually(lambda: not Path(f"/proc/{pid}").exists())
 
-    assert decoders.pids == []
+    assert pids_of(decoders) == []
     assert await derive(decoders, picture())
 
 
@@ -379,7 +378,7 @@ async def test_a_decoder_ends_with_its_server(tmp_path: Path) -> None:
         "    decoders = Decoders(1, max_pixels=10**6)\n"
         "    file = os.open(os.environ['ORIGINAL'], os.O_RDONLY)\n"
         "    await decoders.derive(file, Derivation(64, 64, 'contain', 'webp', 80))\n"
-        "    print(*decoders.pids, flush=True)\n"
+        "    print(*(each.process.pid for each in decoders._idle), flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )

@@ -174,14 +174,14 @@ def test_too_many_pixels_are_counted_before_any_is_decoded() -> None:
 
     with pytest.raises(Refused) as refused:
         derive(data, small("png"), max_pixels=9_999)
-    assert refused.value.kind == TOO_MANY_PIXELS
+    assert refused.value.args[0] == TOO_MANY_PIXELS
 
 
 def test_what_is_cut_off_is_refused() -> None:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP"):
         with pytest.raises(Refused) as refused:
             derive(picture(form=form, size=(200, 200))[:-2000], small("png"))
-        assert refused.value.kind == CUT_OFF
+        assert refused.value.args[0] == CUT_OFF
 
 
 def color(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from derived.conftest import Running, Store
+from derived.conftest import Running, Store, pids_of
 from in_process import IMAGES
 from pictures import picture
 from stillroom.features.pictures import images
@@ -55,7 +55,7 @@ async def test_one_decoding_does_for_all_who_wait(
 async def test_whoever_gives_up_leaves_the_others_their_picture(store: Store) -> None:
     await store.save("a.png", picture(size=(1000, 1000)))
     first = asyncio.ensure_future(store.get("a.png", "width=512"))
-    await eventually(lambda: store.derived._decoders.pids)
+    await eventually(lambda: pids_of(store.derived._decoders))
     second = asyncio.ensure_future(store.get("a.png", "width=512"))
     await asyncio.sleep(0)  # one turn of the event loop
     first.cancel()
@@ -103,7 +103,7 @@ async def test_a_decoder_that_dies_takes_one_answer_with_it(
         await store.save("a.png", picture(2))
         await store.save("b.png", picture(3))
         await store.get("warm.png", "width=64")
-        (decoder,) = store.derived._decoders.pids
+        (decoder,) = pids_of(store.derived._decoders)
         os.kill(decoder, signal.SIGSTOP)
         both = [asyncio.ensure_future(store.get(path, "width=64")) for path in ("a.png", "b.png")]
         await eventually(lambda: store.derived._decoders._busy)
@@ -114,7 +114,7 @@ async def test_a_decoder_that_dies_takes_one_answer_with_it(
         assert sorted(answer.status_code for answer in answers) == [200, status]
         for answer in answers:
             assert answer.headers.get("retry-after") == ("5" if answer.status_code == 503 else None)
-        assert decoder not in store.derived._decoders.pids
+        assert decoder not in pids_of(store.derived._decoders)
 
 
 async def test_an_original_that_was_refused_is_refused_in_every_size(
@@ -138,7 +138,7 @@ async def test_an_original_that_killed_its_decoder_is_not_decoded_again(
         await store.save("warm.png", picture(1))
         await store.save("a.png", picture(2))
         await store.get("warm.png", "width=64")
-        (decoder,) = store.derived._decoders.pids
+        (decoder,) = pids_of(store.derived._decoders)
         os.kill(decoder, signal.SIGSTOP)
         sizes = [
             asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256)
@@ -158,7 +158,7 @@ async def stopped_decoder(store: Store) -> int:
     await store.save("a.png", picture(2, size=(600, 600)))
     await store.save("b.png", picture(3))
     await store.get("warm.png", "width=64")
-    (decoder,) = store.derived._decoders.pids
+    (decoder,) = pids_of(store.derived._decoders)
     os.kill(decoder, signal.SIGSTOP)
     return decoder
 
@@ -198,9 +198,9 @@ async def test_one_original_takes_a_part_of_all_that_may_wait(
 async def test_a_decoder_that_died_unasked_is_replaced(store: Store) -> None:
     await store.save("a.png", picture())
     await store.get("a.png", "width=64")
-    (decoder,) = store.derived._decoders.pids
+    (decoder,) = pids_of(store.derived._decoders)
     os.kill(decoder, signal.SIGKILL)
     os.waitid(os.P_PID, decoder, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  (at once)
 
     assert (await store.get("a.png", "width=64&quality=10")).status_code == 200
-    assert decoder not in store.derived._decoders.pids
+    assert decoder not in pids_of(store.derived._decoders)

@@ -12,8 +12,8 @@ from stillroom.features.database.changes import Change
 from stillroom.features.events.database import event_rows, webhook_rows
 from stillroom.features.events.delivery import Sender
 from stillroom.features.events.endpoint_delivery import EndpointDelivery
-from stillroom.features.events.event import IMAGE_SAVED
 from stillroom.features.events.rows import EventRows
+from stillroom.features.events.types import IMAGE_SAVED
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.features.events.webhook_rows import WebhookRows
 from stillroom.features.events.webhook_tables import endpoints, failures

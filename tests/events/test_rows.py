@@ -15,9 +15,9 @@ from stillroom.features.database.config import RowsConfig, SqliteConfig
 from stillroom.features.database.engine import RowsEngine
 from stillroom.features.events import rows as rows_module
 from stillroom.features.events.database import event_rows, record_events
-from stillroom.features.events.event import IMAGE_SAVED, MEDIA_CHANGED, RUN_PUBLISHED
 from stillroom.features.events.rows import EventRows
 from stillroom.features.events.tables import event_feed, events
+from stillroom.features.events.types import IMAGE_SAVED, MEDIA_CHANGED, RUN_PUBLISHED
 from stillroom.features.library.database import MediaDatabase
 from waiting import eventually
 

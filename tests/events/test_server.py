@@ -141,7 +141,9 @@ def test_a_long_poll_ends_when_its_connection_is_reset(tmp_path: Path) -> None:
         until(is_noticed)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.whole)]
+)
 def test_a_disk_then_a_bucket_then_the_disk_are_each_searched_whole(
     tmp_path: Path,
     seaweed: SeaweedFS,

@@ -18,7 +18,7 @@ from events.receiving import OTHER_SECRET, Receiver, Response, receiving
 from listening import certificate_file
 from services.ports import free_ports
 from stillroom.features.events.delivery import MAX_BODY_BYTES, Sender, encoded
-from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
+from stillroom.features.events.types import IMAGE_DELETED, IMAGE_SAVED
 from stillroom.features.events.webhook_file import Endpoint
 from stillroom.store.json_posts import Attempt, parse_retry_after
 

@@ -10,8 +10,8 @@ import pytest
 from events.receiving import OTHER_SECRET, SECRET
 from stillroom.assembly import FEATURES, assemble, features_off, open_features
 from stillroom.errors import ConfigurationError
-from stillroom.features.events.event import IMAGE_SAVED, RUN_PUBLISHED
 from stillroom.features.events.signing import parse_secret
+from stillroom.features.events.types import IMAGE_SAVED, RUN_PUBLISHED
 from stillroom.features.events.webhook_file import (
     Endpoint,
     WatchedWebhooks,

@@ -15,7 +15,7 @@ from events.receiving import OK, Receiver, Response, configure, receiving
 from stillroom.features.database.changes import Change
 from stillroom.features.events import webhooks as module
 from stillroom.features.events.database import webhook_rows
-from stillroom.features.events.event import IMAGE_SAVED
+from stillroom.features.events.types import IMAGE_SAVED
 from stillroom.features.events.webhook_file import WatchedWebhooks
 from stillroom.features.events.webhook_opening import register_endpoints
 from stillroom.features.events.webhooks import Webhooks

@@ -8,7 +8,7 @@ import pytest
 
 from events.delivering import Deliveries
 from events.receiving import ERROR, OK, Receiver, Response
-from stillroom.features.events.event import IMAGE_DELETED, IMAGE_SAVED
+from stillroom.features.events.types import IMAGE_DELETED, IMAGE_SAVED
 from stillroom.features.events.webhook_values import (
     MAX_ATTEMPTS,
     RETRY_AFTER,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from events.delivering import Deliveries
 from events.receiving import ERROR, OK, Receiver, Response
 from stillroom.features.database import clock
-from stillroom.features.events.event import IMAGE_SAVED
+from stillroom.features.events.types import IMAGE_SAVED
 from stillroom.features.events.webhook_tables import endpoints
 from stillroom.features.events.webhook_upkeep import lose_deliveries
 from stillroom.features.events.webhook_values import PAUSING_FAILURES

@@ -16,7 +16,12 @@ from crash.grant_deeds import Deeds, Order, content_of
 from grants.conftest import IMAGES, Site, settings_of
 from services.seaweedfs import SeaweedFS
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize(
+        "kind", ["disk", pytest.param("bucket", marks=pytest.mark.whole)], indirect=True
+    ),
+]
 
 TESTS = Path(__file__).parents[1]
 CONTENT = ("a", 2056)

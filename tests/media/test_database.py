@@ -99,7 +99,7 @@ import asyncio, importlib.abc, sys, threading
 from pathlib import Path
 from stillroom.features.database.config import SqliteConfig
 from stillroom.features.library.database import MediaDatabase
-from stillroom.features.retention.database import expiry_rows
+from stillroom.features.retention.evaluator import expiry_rows
 from stillroom.features.runs.database import run_rows
 from stillroom.features.search.database import comparison_rows, search_rows
 

@@ -5,6 +5,7 @@ import dataclasses
 import time
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from stillroom.features.database.tables import scans
 from stillroom.features.library.rows.tables import deletions
 from stillroom.features.library.sweeper import Swept
 from stillroom.features.retention import expiry
-from stillroom.features.retention.database import expiry_rows
+from stillroom.features.retention.evaluator import expiry_rows
 from stillroom.features.retention.expiry import SCAN, never_stops
 from stillroom.features.runs.manifest import manifest_key
 from stillroom.features.runs.service import Runs
@@ -77,8 +78,8 @@ async def test_a_published_run_goes_as_one_by_the_time_of_its_manifest(library: 
     (await runs.publish(ImagePath("7"), None)).close()
     stat = storage.stat
 
-    async def young(where: StorageKey) -> StoredImage:
-        found = await stat(where)
+    async def young(where: StorageKey, **how: Any) -> StoredImage:
+        found = await stat(where, **how)
         if is_reserved(where.text):
             return dataclasses.replace(found, modified_ns=2 * found.modified_ns)
         return found

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,10 +25,11 @@ from stillroom.features.retention.expiry import never_stops
 from stillroom.features.search import catching_up, comparing, filling, healing
 from stillroom.features.search.catching_up import CatchingUp
 from stillroom.features.search.comparing import Comparing, Healed
-from stillroom.features.search.database import search_rows
+from stillroom.features.search.database import count_rows, search_rows
 from stillroom.features.search.filling import IndexFilling
 from stillroom.features.search.healing import IndexHealing
 from stillroom.features.search.rows import SearchRows
+from stillroom.features.search.tables import search_counts
 from stillroom.features.search.terms import parse_terms
 from stillroom.features.search.values import SearchQuery
 from stillroom.formats.work_budget import WorkBudget
@@ -279,13 +281,13 @@ async def test_healing_finds_what_no_worker_has_seen(
     for number in range(5):
         await one.save(f"{number}.png", "a fox")
     saved = [f"{number}.png" for number in range(5)]
-    await one.finds(saved, by_path=True, descending=False)
+    await one.finds(saved, order="path", descending=False)
     unseen = _without_index(one)
     await unseen.delete(key("0.png"))
     await unseen.save(key("new/5.png"), BytesSource(image("a wolf")))
     await unseen.copy(key("new/5.png"), StorageKey("media/0197/file.png"))
     await unseen.save(key("1.png"), BytesSource(image("a bear")))
-    saved_over = 1 if one.healing._compares_saves else 0  # in a bucket only new ones are read
+    saved_over = 1 if one.healing.compares_saves else 0  # in a bucket only new ones are read
     monkeypatch.setattr(healing, "_PAGE", 2)
 
     healed = await other.healing.heal(_at_once)
@@ -322,6 +324,23 @@ async def test_a_rebuild_resumes_where_it_was_stopped(
     assert whole is not None
     assert whole.images == 5
     assert seen == [2]
+
+
+async def test_a_rebuild_counts_all_images_again(workers: tuple[Worker, Worker]) -> None:
+    one, _ = workers
+    unseen = _without_index(one)
+    for number in range(3):
+        await unseen.save(key(f"{number}.png"), BytesSource(image(f"fox {number}")))
+    rows = await count_rows(one.database)
+    query = SearchQuery(prefix=KeyPrefix("compute/"))
+
+    for _ in range(2):
+        await one.healing.rebuild(_at_once, restart=True, progress=lambda _: None)
+        found = await rows.facets(query, with_tags=False)
+        assert (found.counted, found.complete) == (3, True)
+        assert [(model.value, model.count) for model in found.model] == [("m", 3)]
+        engine = await one.database.engine()
+        await engine.rewrite(lambda connection: connection.execute(sa.delete(search_counts)))
 
 
 def _without_index(worker: Worker) -> ImageStorage:
@@ -371,7 +390,7 @@ async def test_a_file_that_no_parser_expected_holds_up_no_other(
         del budget
         raise AssertionError(texts)
 
-    monkeypatch.setattr(reading, "_TOOLS", (surprised,))
+    monkeypatch.setattr(reading, "_TOOLS", (SimpleNamespace(read=surprised),))
     await one.save("1.png", "a red fox")
     await one.save("2.png", "a blue whale")
 
@@ -398,7 +417,7 @@ async def test_a_start_finds_what_the_crash_before_it_has_left_out(
     one, other = workers
     for number in range(5):
         await one.save(f"a/{number}.png", "a fox")
-    await one.finds([f"a/{number}.png" for number in range(5)], by_path=True, descending=False)
+    await one.finds([f"a/{number}.png" for number in range(5)], order="path", descending=False)
     dying = lost(one)
     await dying.delete(key("a/0.png"))
     await dying.save(key("a/1.png"), BytesSource(image("a wolf")))
@@ -409,7 +428,7 @@ async def test_a_start_finds_what_the_crash_before_it_has_left_out(
 
     assert healed is not None
     assert (healed.written, healed.removed, healed.is_whole) == (2, 1, True)
-    found = await other.found("wolf", by_path=True, descending=False)
+    found = await other.found("wolf", order="path", descending=False)
     assert found == ["a/1.png", "new/deep/5.png"]
     assert len(await other.found()) == 5
 
@@ -517,7 +536,7 @@ async def test_a_start_finds_the_folders_that_are_gone_and_pages_of_large_ones(
     gone = ["a/0/1.png", "a/b.png", "a/d/e/f/4.png", "a/ez/5.png", "a/z/6.png"]
     for path in (*stay, *gone):
         await one.save(path)
-    await one.finds(sorted([*stay, *gone]), by_path=True, descending=False)
+    await one.finds(sorted([*stay, *gone]), order="path", descending=False)
     dying = lost(one)
     for path in gone:
         await dying.delete(key(path))
@@ -531,7 +550,7 @@ async def test_a_start_finds_the_folders_that_are_gone_and_pages_of_large_ones(
 
     assert healed is not None
     assert (healed.written, healed.removed) == (1, len(gone))
-    assert await other.found(by_path=True, descending=False) == [*stay, "a/h/7.png"]
+    assert await other.found(order="path", descending=False) == [*stay, "a/h/7.png"]
 
 
 async def test_after_a_start_only_folders_that_have_changed_are_listed(
@@ -565,7 +584,7 @@ async def test_after_a_start_only_folders_that_have_changed_are_listed(
 
     assert healed is not None
     assert (healed.written, healed.removed) == (1, 1)
-    if other.healing._compares_saves:  # a disk
+    if other.healing.compares_saves:  # a disk
         changed = {"compute/b/c/", "compute/a/7/", *new}
         assert changed <= set(looks)
         # A folder has changed as well when one was made in it.

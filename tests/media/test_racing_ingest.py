@@ -318,13 +318,13 @@ async def test_an_ingest_in_place_waits_for_a_claim_that_was_there_before(
 ) -> None:
     await save_due(library)
     rows, claim = await library.database.rows(), uuid.uuid4()
-    claimed = await rows.deletions.claim(claim, limit=1, lease=timedelta(minutes=5))
+    claimed, _ = await rows.deletions.claim(claim, limit=1, lease=timedelta(minutes=5))
 
     async def settle() -> None:
-        settlement = Settlement(left=[*claimed.marks])
+        settlement = Settlement(left=[*claimed])
         if is_deleted:
             await library.meddled.storage.delete(key("a.png"))
-            settlement = Settlement(done=[mark.id for mark in claimed.marks])
+            settlement = Settlement(done=[mark.id for mark in claimed])
         await rows.deletions.settle(claim, settlement)
 
     held(monkeypatch, "after it has found a claim", settle)
@@ -345,11 +345,11 @@ async def test_an_image_whose_deletion_stays_claimed_is_refused(
 ) -> None:
     await save_due(library)
     rows, claim = await library.database.rows(), uuid.uuid4()
-    claimed = await rows.deletions.claim(claim, limit=1, lease=timedelta(minutes=5))
+    claimed, _ = await rows.deletions.claim(claim, limit=1, lease=timedelta(minutes=5))
 
     async def delete() -> None:
         await library.meddled.storage.delete(key("a.png"))
-        await rows.deletions.settle(claim, Settlement(done=[claimed.marks[0].id]))
+        await rows.deletions.settle(claim, Settlement(done=[claimed[0].id]))
 
     held(monkeypatch, "before its commit", delete)  # it must not come so far
 

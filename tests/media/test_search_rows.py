@@ -70,7 +70,7 @@ async def test_the_newest_come_first_page_by_page(rows: SearchRows) -> None:
 
     assert await _found(rows) == ["4.png", "3.png", "2.png", "1.png"]
     assert await _found(rows, descending=False) == ["1.png", "2.png", "3.png", "4.png"]
-    assert await _found(rows, by_path=True) == ["4.png", "3.png", "2.png", "1.png"]
+    assert await _found(rows, order="path") == ["4.png", "3.png", "2.png", "1.png"]
     first = await rows.search(SearchQuery(prefix=ALL, limit=3))
     assert first.next_after == 2
     assert await _found(rows, after=first.next_after) == ["1.png"]
@@ -208,11 +208,11 @@ BOUNDS: Final[list[tuple[dict[str, Any], bool]]] = [
 async def test_filters_find_what_they_say_and_nothing_else(rows: SearchRows) -> None:
     await rows.write([_image("a/cat.png", FOX)])
 
-    for (asked, is_found), by_path in itertools.product(FILTERS, (False, True)):
-        found = await _found(rows, asked, by_path=by_path)
+    for (asked, is_found), order in itertools.product(FILTERS, ("saved", "path")):
+        found = await _found(rows, asked, order=order)
         assert found == (["a/cat.png"] if is_found else []), asked
-    for (bounds, is_found), by_path in itertools.product(BOUNDS, (False, True)):
-        found = await _found(rows, **bounds, by_path=by_path)
+    for (bounds, is_found), order in itertools.product(BOUNDS, ("saved", "path")):
+        found = await _found(rows, **bounds, order=order)
         assert found == (["a/cat.png"] if is_found else []), bounds
 
 

@@ -40,8 +40,8 @@ async def test_what_a_dead_sweeper_has_claimed_is_anothers_when_the_lease_is_ove
     await library.service.delete(resource.id)
     make_due(library)
     rows = await library.database.rows()
-    claimed = await rows.deletions.claim(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
-    assert len(claimed.marks) == 2
+    claimed, _ = await rows.deletions.claim(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
+    assert len(claimed) == 2
 
     assert await library.sweep() == Swept()
     make_due(library)
@@ -58,10 +58,10 @@ async def test_a_sweeper_that_wakes_up_late_changes_nothing_that_is_anothers(
     make_due(library)
     rows = await library.database.rows()
     first, second = uuid.uuid4(), uuid.uuid4()
-    claimed = await rows.deletions.claim(first, limit=10, lease=-LONG_AGO)
+    claimed, _ = await rows.deletions.claim(first, limit=10, lease=-LONG_AGO)
     await rows.deletions.claim(second, limit=10, lease=LONG_AGO)
 
-    (mark,) = claimed.marks
+    (mark,) = claimed
     await rows.deletions.settle(first, Settlement(done=[mark.id]))
     await rows.deletions.settle(first, Settlement(dead_lettered=[(mark, "x")]))
 

@@ -81,7 +81,7 @@ store/api/copies.py: acceptance/test_copy_and_delete.py -k refused
 
 deletions: a list deletes outside of the token's folder
 store/api/deletions.py: acceptance/test_copy_and_delete.py -k many
--        grant.require("storage:delete", image_path)
+-                call.grant.require("storage:delete", image_path)
 
 public images: who shows a bad token reads all the same
 store/api/images.py: acceptance/test_public_read.py -k is_told

@@ -72,7 +72,7 @@ features/retention/rules.py: unit/test_retention_file.py
 
 retention: what is kept within a run keeps it not
 features/retention/rules.py: media/test_retention.py -k keeps_the_run
-- or rule.prefix.startswith(inside)
+- or r.prefix.startswith(path)
 
 retention: what was saved into an old run lately goes with it
 features/retention/evaluator.py: media/test_expiry.py -k since

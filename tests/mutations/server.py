@@ -45,8 +45,8 @@ speed/http11/connection.py: acceptance/test_slow_and_gone_clients.py -k early_re
 
 connection: there may be any number of them
 speed/http11/connection.py: acceptance/test_bounds.py -k 503
--        elif len(service.connections) > service.bounds.connections:
-+        elif not service.bounds.connections:
+-        elif len(service.connections) > service.settings.max_connections:
++        elif not service.settings.max_connections:
 
 connection: an image is read to its end for a client that is gone
 speed/http11/connection.py: acceptance/test_observing.py -k breaks_off
@@ -57,18 +57,18 @@ speed/http11/connection.py: acceptance/test_observing.py -k breaks_off
 
 time-outs: an idle connection has only the time of a head
 speed/http11/connection.py: acceptance/test_bounds.py -k outlives
--(bounds.idle_timeout_s if self.served else bounds.head_timeout_s)
-+bounds.head_timeout_s
+-(settings.idle_timeout_seconds if self.served else first_s)
++first_s
 
 time-outs: a body may come a thirtieth as fast
 speed/http11/connection.py: acceptance/test_bounds.py -k body_that_comes
--bounds.body_bytes_per_s * waited_s:
-+bounds.body_bytes_per_s:
+-settings.min_body_bytes_per_second * waited_s:
++settings.min_body_bytes_per_second:
 
 time-outs: the speed of a body is no setting
-server/descriptors.py: acceptance/test_bounds.py -k body_that_comes
--        body_bytes_per_s=settings.min_body_bytes_per_second,
-+
+speed/connections.py: acceptance/test_bounds.py -k body_that_comes
+-                settings=self.settings,
++                settings=SpeedSettings.of_values(),
 
 time-outs: an idle connection counts as one that stopped reading
 speed/http11/connection.py: acceptance/test_bounds.py -k outlives
@@ -103,8 +103,8 @@ speed/http11/head.py: acceptance/test_answers.py -k malformed_http
 
 head: any number of fields is read
 speed/http11/head.py: acceptance/test_bounds.py acceptance/test_answers.py -k '431 or every_bound'
--        if len(names) > self._bounds.header_fields:
-+        if len(names) > self._bounds.head_bytes:
+-        if len(names) > self._settings.max_header_fields:
++        if len(names) > self._settings.max_head_bytes:
 
 body: 100 Continue is sent before each piece
 speed/http11/body.py: unit/test_request_body.py
@@ -195,8 +195,8 @@ server/supervisor.py: acceptance/test_starting.py -k cannot_start
 
 workers: one that dies again and again is replaced at once
 server/supervisor.py: acceptance/test_starting.py -k again_and_again
--    if worker.early_deaths == 1:
-+    if worker.early_deaths:
+-    return 0.0 if deaths == 1 else
++    return 0.0 if deaths else
 
 workers: the connections of a dead one are counted for ever
 server/supervisor.py: acceptance/test_observing.py -k the_dead

@@ -50,9 +50,7 @@ SIGNER = Signer(
 def test_a_get_is_signed_as_in_the_example(
     path: str, query: dict[str, str], headers: dict[str, str], signature: str
 ) -> None:
-    added = SIGNER.sign(
-        "GET", path, query=query, headers=headers, payload_sha256=EMPTY_SHA256, now=NOW
-    )
+    added = SIGNER.sign("GET", path, query=query, headers=headers, sha256=EMPTY_SHA256, now=NOW)
 
     assert added["authorization"].endswith(f"Signature={signature}")
 
@@ -66,7 +64,7 @@ def test_a_put_is_signed_as_in_the_example() -> None:
             "date": "Fri, 24 May 2013 00:00:00 GMT",
             "x-amz-storage-class": "REDUCED_REDUNDANCY",
         },
-        payload_sha256="44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
+        sha256="44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
         now=NOW,
     )
 
@@ -115,7 +113,7 @@ def test_every_region_and_address_is_signed_as_amazons_sdk_signs_it(
             path,
             query=query,
             headers={"if-match": '"e"', "x-amz-meta-save-id": "1"},
-            payload_sha256=sha256(body).hexdigest(),
+            sha256=sha256(body).hexdigest(),
             now=now,
         )
         named = {name: ours[name] for name in ours if name != "authorization"}

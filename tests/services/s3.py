@@ -32,7 +32,7 @@ class Operator:
             quoted,
             query=query or {},
             headers=headers or {},
-            payload_sha256=sha256(body).hexdigest(),
+            sha256=sha256(body).hexdigest(),
             now=datetime.now(UTC),
         )
         return httpx.request(

@@ -11,10 +11,23 @@ from typing import Any
 import pytest
 
 from grants.conftest import token
-from trash.conftest import IMAGES, PNG, RUNS, TRASH, Site
+from trash.conftest import IMAGES, PAIRS, PNG, RUNS, TRASH, Site
 from trash.killer import Killer, killing
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize(
+        "pair",
+        [
+            PAIRS[0],
+            *(
+                pytest.param(*pair.values, id=pair.id, marks=pytest.mark.whole)
+                for pair in PAIRS[1:]
+            ),
+        ],
+        indirect=True,
+    ),
+]
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.connection import Connection
 from stillroom.speed.http11.service import Service
+from stillroom.speed.settings import SpeedSettings
 
 
 def fail(*_: object) -> Any:
@@ -21,7 +21,7 @@ def test_an_error_while_a_request_is_read_is_one_response_and_one_line_of_the_lo
 ) -> None:
     async def run() -> bytes:
         loop = asyncio.get_running_loop()
-        service = Service(loop, Bounds(), set(), set(), begin=fail)
+        service = Service(loop, SpeedSettings.of_values(), set(), set(), begin=fail)
         server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -47,7 +47,7 @@ def test_an_error_while_a_request_is_read_is_one_response_and_one_line_of_the_lo
 def test_of_what_many_connections_have_to_do_one_piece_runs_in_a_turn() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        service = Service(loop, Bounds(), set(), set(), begin=fail)
+        service = Service(loop, SpeedSettings.of_values(), set(), set(), begin=fail)
         ran: list[str] = []
 
         def again() -> None:

@@ -5,7 +5,8 @@ import tracemalloc
 
 import pytest
 
-from stillroom.features.search.file_ends import HEAD_BYTES, TAIL_BYTES, PassedBytes, UploadEnds
+from stillroom.features.search.file_ends import HEAD_BYTES, TAIL_BYTES, UploadEnds
+from stillroom.formats.file_parts import FileParts, MoreNeeded
 from stillroom.paths import StorageKey
 from stillroom.store.values import StoredImage
 
@@ -19,7 +20,7 @@ DATA = random.Random(1).randbytes(TAIL_BYTES + 2 * HEAD_BYTES)
 )
 def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> None:
     data = DATA[:size]
-    seen: list[tuple[StoredImage, PassedBytes]] = []
+    seen: list[tuple[StoredImage, FileParts]] = []
     ends = UploadEnds(lambda *saved: seen.append(saved))
     for start in range(0, size, step):
         ends.passed(data[start : start + step])
@@ -28,11 +29,12 @@ def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> Non
 
     [(image, passed)] = seen
     assert image is IMAGE
-    assert passed.tail == data[-TAIL_BYTES:]
-    assert passed.head == (data if size <= TAIL_BYTES else data[:HEAD_BYTES])
-    assert passed.kept_bytes == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
-    assert passed.at(0, min(size, 10)) == data[:10]
-    assert passed.at(max(0, size - 10), min(size, 10)) == data[-10:]
+    assert passed.held == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
+    for start, end in ((0, min(size, HEAD_BYTES)), (max(0, size - TAIL_BYTES), size)):
+        assert passed.bytes_at(start, end - start) == data[start:end]
+    if size > HEAD_BYTES + TAIL_BYTES:
+        with pytest.raises(MoreNeeded):
+            passed.bytes_at(HEAD_BYTES, 1)
 
 
 def test_many_small_pieces_take_no_more_memory_than_their_bytes() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.speed.http11.body import ChunkedDecoder
-from stillroom.speed.http11.bounds import Bounds
 from stillroom.speed.http11.head import BadRequest, HeadParser, Request
+from stillroom.speed.settings import SpeedSettings
 
 HEAD = b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Of-Ours:  two words \r\n\r\n"
 CUTS = st.lists(st.integers(1, 40), max_size=20)
@@ -24,7 +24,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def parse(pieces: list[bytes]) -> tuple[Request, bytes]:
-    parser = HeadParser(Bounds())
+    parser = HeadParser(SpeedSettings.of_values())
     for number, piece in enumerate(pieces):
         rest = parser.feed(piece)
         if rest is not None:
@@ -73,7 +73,7 @@ def test_whatever_the_target_the_head_is_parsed_or_refused(text: str, scheme: st
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\n", b"\n\r\n", b"\r\r\n\r\n", b"\r\n \r\n\r\n"])
 def test_a_head_that_ends_otherwise_is_malformed_and_hides_nothing(end: bytes) -> None:
     head = b"GET / HTTP/1.1\r\nHost: a" + end + b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"
-    parser = HeadParser(Bounds())
+    parser = HeadParser(SpeedSettings.of_values())
     with pytest.raises(BadRequest) as refused:
         parser.feed(head)
     assert refused.value.status == 400

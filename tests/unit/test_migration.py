@@ -19,7 +19,7 @@ from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.store.choose import EVERY_IMAGE, DiskConfig, R2Config, is_same_place, open_storage
+from stillroom.store.choose import EVERY_IMAGE, DiskConfig, R2Config, open_storage
 from stillroom.store.sources import BytesSource
 from stillroom.store.values import Condition, StoredImage
 
@@ -412,11 +412,11 @@ def test_one_store_by_two_names_is_one_store(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "data")
     bucket = R2Config("https://r2.example.com", "key", "secret", "images")
 
-    assert is_same_place(DiskConfig(tmp_path / "data"), DiskConfig(tmp_path / "link"))
-    assert not is_same_place(DiskConfig(tmp_path / "data"), DiskConfig(tmp_path / "other"))
-    assert is_same_place(bucket, R2Config("https://r2.example.com", "other", "token", "images"))
-    assert not is_same_place(bucket, R2Config("https://r2.example.com", "key", "secret", "b"))
-    assert not is_same_place(bucket, DiskConfig(tmp_path))
+    assert DiskConfig(tmp_path / "data").place == DiskConfig(tmp_path / "link").place
+    assert DiskConfig(tmp_path / "data").place != DiskConfig(tmp_path / "other").place
+    assert bucket.place == R2Config("https://r2.example.com", "other", "token", "images").place
+    assert bucket.place != R2Config("https://r2.example.com", "key", "secret", "b").place
+    assert bucket.place != DiskConfig(tmp_path).place
 
 
 def test_the_name_of_a_store_is_equal_for_all_spellings_and_has_no_secrets(tmp_path: Path) -> None:
