@@ -53,8 +53,8 @@ class FeatureLine:
         libraries: Packages that must be installed.
         prefixes, headers, parameters: Prefixes of routes, request headers of saves, and query
             parameters of reads. They are all refused with 501 if the feature is off.
-        file: Configuration file in the data directory. If it exists and the feature is off, the
-            start fails, unless the feature was not chosen.
+        file: Configuration file in the data directory. If it exists, and the feature was chosen but
+            is off because a package or another feature is missing, the start fails.
         file_setting: Name of the setting that replaces this file.
     """
 

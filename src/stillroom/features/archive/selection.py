@@ -64,7 +64,7 @@ class ArchiveParameters:
         return bool(self.paths) or self.run is not None
 
     def within(self, grant: Grant) -> Self:
-        """Limit the prefix to that of `grant`. Raises `Forbidden` if `grant` excludes a path."""
+        """Limit the prefix to the grant's. Raise `Forbidden` if it excludes a listed path."""
         for path in self.paths:
             grant.require("storage:read", path)
         if self.run is not None:

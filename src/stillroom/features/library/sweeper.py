@@ -81,7 +81,7 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Counts by the names of outcomes in the metrics."""
+        """Number of deletions with each outcome, by the outcome's name in the metrics."""
         names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
         return {names.get(name, name): count for name, count in asdict(self).items()}
 

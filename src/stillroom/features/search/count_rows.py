@@ -1,4 +1,4 @@
-"""Number of images with each value, for all images or for those that match a query."""
+"""Number of images with each value of a field, such as the model: of all, or of the matches."""
 
 import time
 import uuid
