@@ -70,7 +70,7 @@ class Archives:
     selection: ArchiveSelection
     signer: UrlSigner | None = None
 
-    @Operation("GET", "", (*_REFUSALS, 409, 413), media_type=_ZIP, query=ArchiveParameters)
+    @Operation("GET", "", (*_REFUSALS, 409, 413, 414), media_type=_ZIP, query=ArchiveParameters)
     async def get_archive(self, request: Request) -> Response:
         """Get all images with a prefix, or in a published run, as one ZIP file.
 
