@@ -32,9 +32,16 @@ class Disk:
             os.close(fd)
 
     def remount(self) -> None:
-        # Processes that a killed server has started end a moment after it.
-        until(lambda: subprocess.run(["umount", str(self.mount)], check=False).returncode == 0)
+        self.unmount()
         run("mount", "-o", self.options, str(self.image), str(self.mount))
+
+    def unmount(self) -> None:
+        """Unmount when the processes that a killed server has started have ended, too."""
+        command = ["umount", str(self.mount)]
+        until(
+            lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0,
+            said=lambda: run("findmnt", str(self.mount), expected=(0, 1)),
+        )
 
     def break_down(self) -> None:
         """Have ext4 believe that it has met an error, and turn read-only for it.
@@ -48,7 +55,7 @@ class Disk:
 
     def repair(self) -> None:
         """As an operator would before mounting a filesystem with errors again."""
-        run("umount", str(self.mount))
+        self.unmount()
         run("e2fsck", "-y", "-f", str(self.image), expected=(0, 1))
         run("mount", "-o", self.options, str(self.image), str(self.mount))
 
@@ -77,7 +84,7 @@ def loop_disk(
     try:
         yield disk
     finally:
-        run("umount", str(disk.mount))
+        disk.unmount()
 
 
 def run(*command: str, expected: tuple[int, ...] = (0,)) -> str:

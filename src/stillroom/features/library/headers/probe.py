@@ -96,7 +96,7 @@ async def probe(image: OpenedImage) -> Probed:
 
     Raises `UnsupportedMedia` if the file is no image or video, or its header is invalid, and
     `BackendUnavailable` if the file cannot be read. If the metadata takes too much work to parse,
-    only type and size are returned.
+    the AI mark and the generation metadata are unknown.
     """
     size, read = image.image.size, reading.reader_of(image.chunks)
     for is_brief in (False, True):
