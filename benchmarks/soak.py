@@ -45,8 +45,8 @@ KEPT: Final = 100
 SIZES: Final = (0, 0, 20_000, 200_000)
 """Bytes behind a picture of a kilobyte or two."""
 
-KNOWN: Final = 17_000
-"""Images that are read before all else: more than a worker remembers (16,384), and their bodies
+KNOWN: Final = 34_000
+"""Images that are read before all else: more than a worker remembers (32,768), and their bodies
 are more than it keeps (64 MiB)."""
 
 _KNOWN_BYTES: Final = 8_000

@@ -54,10 +54,10 @@ def test_a_line_that_is_forgotten_takes_its_body_along() -> None:
     known = responses(cache_bytes=64 * MIB)
     unused = cast("Any", None)
     reads = FastReads(unused, unused, known.find, known.forget, longest_target=8192)
-    for number in range(20_000):
+    for number in range(40_000):
         target = b"GET /api/v1/storage/images/%d.png HTTP/1.1" % number
         one = reads._add_line(target, len(target))
         assert one is not None
         one.whole = known._whole.put(one, b"body", 100)
 
-    assert len(known._whole) == len(reads._lines) == 16_384
+    assert len(known._whole) == len(reads._lines) == 32_768

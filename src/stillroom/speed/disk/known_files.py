@@ -16,7 +16,7 @@ from stillroom.store.disk.image import read_facts
 from stillroom.store.disk.openat2 import release, try_open
 from stillroom.store.values import StoredImage, Version
 
-_MAX_FACTS: Final = 16_384  # about 16 MiB
+_MAX_FACTS: Final = 32_768  # about 32 MiB
 
 _SETTLED_NS: Final = 2 * 10**9
 """Metadata of a file is cached only after this time without a change. Two changes within one tick

@@ -41,7 +41,7 @@ ASGI_ONLY_FIELDS: Final = frozenset(
 
 _CONDITIONS: Final = (*ANSWER_FIELDS, OFFER)  # header fields on which responses depend
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
-_MAX_LINES: Final = 16_384  # 24 MiB; the storage caches metadata for as many images
+_MAX_LINES: Final = 32_768  # 48 MiB; the storage caches metadata for as many images
 
 
 class FastReads:
