@@ -53,8 +53,8 @@ class FeatureLine:
         libraries: Packages that must be installed.
         prefixes, headers, parameters: Prefixes of routes, request headers of saves, and query
             parameters of reads. They are all refused with 501 if the feature is off.
-        file: Configuration file in the data directory. If it exists, and the feature was chosen but
-            is off because a package or another feature is missing, the start fails.
+        file: Configuration file in the data directory. The server does not start if this file
+            exists and the chosen feature is off because a package or another feature is missing.
         file_setting: Name of the setting that replaces this file.
     """
 
@@ -158,7 +158,7 @@ class Parts:
 
     Attributes:
         keys: Keys that verify tokens; None if the host application provides `authorize`.
-        tokens: Cache of verified tokens, for the fast path; None if `keys` is None.
+        tokens: Token verifier that caches valid tokens; None if `keys` is None.
         images_url: Beginning of the public URLs of images (at the CDN, if any).
         proxy_key: Secret that authenticates a proxy that sends images itself; None if disabled.
         made_secret: Whether the token secret has just been generated.
@@ -306,7 +306,7 @@ async def opened_features(settings: Settings) -> AsyncIterator[Store]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None, *, changes: ChangeObserver = UNWATCHED
 ) -> AsyncIterator[ImageStorage]:
-    """Context manager: open only the storage. Unless None, `rules` replace the configured rules."""
+    """Context manager: open only the storage. `rules` replace the configured rules for saves."""
     rules = rules or settings.save_rules
     storage = open_storage(settings.storage, rules, changes=changes, disk=_disk_of(settings))
     try:

@@ -47,9 +47,9 @@ class _Display:
 
 
 def key_prefixes(prefix: str, *others: str) -> list[KeyPrefix]:
-    """Return the key prefix of images below `prefix`.
+    """Return the key prefix of the images whose paths begin with `prefix`.
 
-    If `prefix` is empty, also return the library's prefix and `others`, all sorted as keys are.
+    If `prefix` is empty, also return the library's prefix and `others`. The result is sorted.
     """
     images = KeyPrefix.of_images(ImagePrefix.parse(prefix))
     if prefix:

@@ -176,7 +176,7 @@ async def _storage(settings: "AllSettings") -> list[_CheckResult]:
 
 
 def _gallery_origin(settings: "AllSettings") -> list[str]:
-    """Return the gallery's origin, or nothing if unknown. Browsers upload from it to the bucket."""
+    """Return the web origin of the gallery, which uploads to the bucket, or [] if it is unknown."""
     try:
         from stillroom.features.gallery.settings import GallerySettings
     except ModuleNotFoundError:  # the feature is not part of this installation

@@ -170,7 +170,7 @@ def _echo_plan(
     as_json: bool,
     ai_generated: bool | None = False,
 ) -> None:
-    """Print the result of a dry run. If `ai_generated` is None, no image would be skipped."""
+    """Print the plan of a dry run. If `ai_generated` is None, stored images are not skipped."""
     for path, file in planned.items():
         result = would
         if ai_generated is not None:

@@ -44,7 +44,7 @@ CONCURRENCY = with_default("-j", "--concurrency", type=click.IntRange(1, 64), de
 
 
 def json_option(text: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Return the option `--json`, with the value `as_json`."""
+    """Return a decorator that adds the option `--json` as the argument `as_json`."""
     return flag("--json", "as_json", help=text)
 
 
@@ -151,7 +151,7 @@ class Group(click.Group):
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command. For `_PRINTING`, a closed output pipe is not an error."""
+        """Run a command. A closed output pipe is not an error for the commands in `_PRINTING`."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

@@ -17,7 +17,7 @@ _BAR_WIDTH: Final = 24
 
 
 def echo_record(known: object, line: str = "", *, as_json: bool) -> None:
-    """Print a value as JSON if `as_json`. Otherwise, print `line`, or the values of a mapping."""
+    """Print a value as JSON if `as_json` is True. Otherwise, print `line` or a mapping's values."""
     if isinstance(known, Mapping) and not line:
         line = "  ".join(map(str, known.values()))
     erase_line()
@@ -45,7 +45,7 @@ def erase_line() -> None:
 
 
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
-    """Print a result such as `uploaded cats/1.png`, or as JSON. `target` is a copy's new path."""
+    """Print a line such as `uploaded cats/1.png`, or JSON. `target` is the new path of a copy."""
     to = f" to {facts['target']}" if "target" in facts else ""
     known = {"path": path, "result": result, **facts}
     echo_record(known, f"{result} {path}{to}", as_json=as_json)
@@ -76,7 +76,7 @@ class StatusLine:
     is_drawn: ClassVar[bool] = False  # whether a terminal shows a line that must be erased
 
     def __init__(self, every_s: float) -> None:
-        """Set the shortest time in seconds between two lines. On a terminal, it is 0.2 s."""
+        """Set the shortest time in seconds between two lines. On a terminal, it is always 0.2 s."""
         self.is_terminal = sys.stderr.isatty()
         self._every_s = 0.2 if self.is_terminal else every_s
         self._line = "\r{}\x1b[K" if self.is_terminal else "{}\n"

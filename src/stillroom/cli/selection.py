@@ -126,7 +126,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, chosen: Filter, *, as_zip: bool
 ) -> dict[str, Path]:
-    """Map the path of each image to the local file. Raise `ImageNotFound` if there is no image."""
+    """Map the path of each image to the file to write, or raise `ImageNotFound` if none matches."""
     images, is_one_image = _chosen(store, sources, chosen)
     into = target.is_dir() or str(target).endswith("/") or not is_one_image
     if into and target.is_file() and not as_zip:
@@ -154,7 +154,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, chosen: Filter
 ) -> dict[str, str]:
-    """Map the path of each image to its new path. Raise `ImageNotFound` if there is no image."""
+    """Map the path of each image to its new path, or raise `ImageNotFound` if none matches."""
     images, is_one_image = _chosen(store, sources, chosen)
     into = target.endswith("/") or target == "" or not is_one_image
     planned = {path: folder_of(target) + name if into else target for path, name in images}

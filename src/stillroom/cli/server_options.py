@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
-"""Lifetime of a token that a command creates. The URL may belong to another program."""
+"""Lifetime of a token that a command creates. It is short: another program may receive it."""
 
 SERVER: Final = (
     "The server is set by --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or the profile "
