@@ -49,7 +49,7 @@ async def for_each_concurrently(
 async def map_concurrently(
     job: Callable[[Item], Awaitable[Result]], items: Collection[Item], *, limit: int
 ) -> list[Result]:
-    """Run a job for each item, like `for_each_concurrently`. Return the results in order."""
+    """Run a job for each item, like `for_each_concurrently`. Return the results in input order."""
     results: dict[int, Result] = {}
 
     async def keep(numbered: tuple[int, Item]) -> None:

@@ -24,7 +24,7 @@ def parse_duration(text: str, *, may_lack_unit: bool = False) -> timedelta | Non
 
 
 def parse_age(text: str) -> timedelta | None:
-    """Parse a setting that is a duration or `off` (None), or raise `ValueError`."""
+    """Parse a duration setting. Return None for `off`. Raise `ValueError` if it is malformed."""
     age = None if text == "off" else parse_duration(text)
     if text != "off" and (not age or age > _MAX_AGE):
         raise ValueError("must be `off`, or a duration such as 90s, 15m, 12h or 30d")

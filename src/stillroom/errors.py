@@ -97,7 +97,7 @@ class Forbidden(StillroomError, code="forbidden"):
 
 
 class CursorExpired(StillroomError, code="cursor_expired"):
-    """The events after this cursor are no longer kept, or it is from another database."""
+    """The events after this cursor were deleted, or the cursor is from another database."""
 
     message = (
         "events after this cursor were deleted: read the feed from its beginning, without `after`, "

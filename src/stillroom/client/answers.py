@@ -51,7 +51,7 @@ _WITH_ANY_TEXT: Final = (MediaResource, Event, FacetCount)
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
 _LACKING: Final = re.compile(r'error="insufficient_scope"(?:, scope="([a-z:]+)")?')
-"""Pattern for `WWW-Authenticate` (RFC 6750, section 3.1). A 403 for HEAD has no other details."""
+"""Pattern for `WWW-Authenticate` (RFC 6750, 3.1), with the reason for a 403 response to HEAD."""
 
 _SHOWN_CHARS: Final = 300
 """Maximum number of bytes of an unexpected response that an error message quotes."""

@@ -144,7 +144,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
     async def _get(
         self, path: str, call: Call, attempts: Attempts
     ) -> tuple[Answer | Failure, bytes | None]:
-        """Send a GET request and follow redirects. Also return a redirect's SHA-256, if any."""
+        """Send a GET request, following redirects. Also return the SHA-256 that a redirect has."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = await self._sender.send_once(call, attempts)

@@ -34,7 +34,7 @@ class Connection:
 
     @classmethod
     def to(cls, url: str | None, token: Token | None) -> Self:
-        """Create the settings. Defaults: `STILLROOM_URL` and `STILLROOM_TOKEN` in the environment.
+        """Create the settings. Defaults are the variables `STILLROOM_URL` and `STILLROOM_TOKEN`.
 
         The URL of an image is also accepted: `/api/v1` and everything after it is ignored.
         """

@@ -81,7 +81,7 @@ _XMP: Final = "XML:com.adobe.xmp"
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
-    """Encode an image in the format of the path's suffix. Default: the image's format, or PNG."""
+    """Encode an image in the path's format. If `path` has no suffix, use `image.format` or PNG."""
     from PIL import Image
 
     suffix = Path(path.text).suffix.lower()
@@ -138,8 +138,8 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
     Values slightly below 0 or above 1 are clipped, because models produce them.
 
     Raises:
-        UnsupportedMedia: The array has no floats, an unsupported shape, NaN, or values up to 255.
-        ValueError: Values are far below 0, as if -1 stood for black.
+        UnsupportedMedia: The type or shape is not supported, or a value is NaN or far above 1.
+        ValueError: A value is far below 0, as in an array that ranges from -1 to 1.
         TypeError: NumPy is not installed.
     """
     try:

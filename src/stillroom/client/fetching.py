@@ -42,7 +42,7 @@ def fetched(
     Raises:
         InvalidParameter: The URL is not allowed.
         ServerUnreachable: The connection failed, or the deadline has passed.
-        UnexpectedAnswer: The response is not an uncompressed 200.
+        UnexpectedAnswer: The status of the response is not 200, or its body is compressed.
         UnsupportedMedia: The response is text, JSON or XML.
         TooLarge: The image has more than `max_bytes`.
     """

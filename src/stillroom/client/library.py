@@ -73,7 +73,7 @@ class MediaLibrary:
     def delete(self, resource_id: ResourceId, *, now: bool = False) -> None:
         """Delete a resource now, and its bytes after the grace period.
 
-        With `now`, the bytes are deleted at once, even after an earlier deletion. Raise
+        With `now`, the bytes are deleted at once, even if the resource is already deleted. Raise
         `ResourceNotFound` or, if the resource is protected, `ResourceProtected`.
         """
         call = Call("DELETE", _target(resource_id) + ("?now=true" if now else ""))
@@ -111,8 +111,8 @@ class MediaLibrary:
         """Make the server compute missing fields of resources, such as the dominant color.
 
         `ids` has up to 1,000 resource IDs; None means all resources. The server computes the fields
-        in a background job. `progress` is called once a second until no field is missing. Without
-        `progress`, return immediately. Return the number of resources that had missing fields.
+        in a background job. With `progress`, wait until no field is missing, and call `progress`
+        once a second. Return the number of resources that had missing fields at the beginning.
         """
         content = {} if ids is None else {"ids": [str(resource_id) for resource_id in ids]}
         total = waiting = _count(self._sender.request("POST", f"{_RESOURCES}/heal", content))

@@ -14,7 +14,7 @@ from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.errors import BackendUnavailable
 
 RETRIED: Final = frozenset((408, 429, 502, 503, 504))
-"""Status codes after which a request is retried. 500 means a bug, which would happen again."""
+"""Status codes after which a request is retried. 500 is not one of them: a bug would recur."""
 
 log = logging.getLogger("stillroom.client")
 
@@ -42,7 +42,7 @@ class Attempts:
     """
 
     def __init__(self, retries: Retries, archive: str = "") -> None:
-        """Start the deadline. If the operation downloads an archive, `archive` is the name."""
+        """Start the deadline. `archive` is the name of the ZIP file to download, if any."""
         self._archive, self._breaks = archive, 0
         self._retries = retries
         self._server = retries.server

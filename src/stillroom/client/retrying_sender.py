@@ -73,9 +73,9 @@ class RetryingSender:
     def items(
         self, target: str, parse: Callable[[Any], T], kind: str, subject: str = "listing"
     ) -> Iterator[T]:
-        """Yield the parsed items of a listing. `target` is the first page; others load on demand.
+        """Yield the parsed items of a listing, whose pages are requested on demand.
 
-        `kind` and `subject` are used in error messages.
+        `target` is the path and query of page 1. `kind` and `subject` are for error messages.
         """
         path, mark, first_query = target.partition("?")
         query: str | None = mark + first_query

@@ -89,7 +89,7 @@ class SaveCalls(OneImageCalls):
         return answers.upload_grant(self._sender.send(requests.grant_call(path, size, terms)), path)
 
     def complete(self, grant: UploadGrant | str) -> SavedImage:
-        """Save the uploaded file of a grant as an image. Can be repeated for 24 hours.
+        """Save the uploaded file of a grant as an image. The call can be repeated for 24 hours.
 
         The timeout and the deadline are five times as long as those of other calls (300 and 600
         seconds by default), since a bucket copies the file before the server responds.

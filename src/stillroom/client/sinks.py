@@ -54,7 +54,7 @@ class Sink:
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide an interruption."""
+    """Raise `UnexpectedAnswer` if a ZIP is incomplete, as a proxy may hide an interruption."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the received archive is incomplete: try again")
 
@@ -69,7 +69,7 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Raise `PermissionError` if `file` is outside `folder`, also through a symbolic link."""
+    """Raise `PermissionError` if `file`, with symbolic links resolved, is outside `folder`."""
     if folder is None or file == folder:
         return
     if not file.parent.resolve().is_relative_to(folder.resolve()) or file.name in ("", ".."):

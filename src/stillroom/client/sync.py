@@ -231,7 +231,7 @@ class ImageStore(SaveCalls, DownloadCalls):
     def undelete(self, path: str) -> None:
         """Restore the image or run that was last deleted under this path or folder.
 
-        Raise `PathConflict` if an image has this path, or `TrashNotFound` if nothing is found.
+        Raise `PathConflict` if the path is in use, or `TrashNotFound` if it is not in the trash.
         """
         for deleted in self.trash(named(path).text):
             if deleted.path == path:
@@ -239,7 +239,7 @@ class ImageStore(SaveCalls, DownloadCalls):
         raise TrashNotFound(f"{path}: nothing in the trash has this path")
 
     def purge(self, deleted: TrashedImage) -> None:
-        """Delete a deleted image or run for good."""
+        """Permanently delete an image or run that is in the trash."""
         self._end(deleted, "DELETE", "")
 
     def _end(self, deleted: TrashedImage, method: str, suffix: str) -> None:

@@ -38,7 +38,7 @@ async def entered_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator
 
 
 async def outcomes_of(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
-    """Call `run` for one image. Return the outcome: an error if `run` raises `FAILED`."""
+    """Call `run` for one image. Return one outcome, with the result or a caught `FAILED` error."""
     try:
         return [Outcome(path, await run())]
     except FAILED as error:

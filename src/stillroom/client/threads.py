@@ -43,7 +43,7 @@ class Gathered(Generic[T]):
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Call `run` for one image. Return the outcome: an error if `run` raises `FAILED`."""
+    """Call `run` for one image. Return one outcome, with the result or a caught `FAILED` error."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:

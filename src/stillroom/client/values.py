@@ -77,8 +77,8 @@ class ResourceFilters(FactsFilters, total=False):
 
     Attributes:
         tag: One or several tags that the resource must have; `-cat` excludes a tag.
-        source_key: Storage keys such as `compute/a.png`. One of them is the resource's source.
-        source_prefix: Prefix such as `compute/run/` of the key of the source or of the file.
+        source_key: Storage keys such as `compute/a.png`. The resource's source must be one of them.
+        source_prefix: Prefix of the storage key of the source or the file, such as `compute/run/`.
         created_from, created_before: Earliest time (inclusive) and latest time (exclusive).
         q: Words in the generation parameters, as for `ImageStore.search`.
     """
