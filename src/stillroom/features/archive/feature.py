@@ -26,6 +26,6 @@ class ArchiveFeature(Feature):
         return Hooks(archive=self._selection.sign)
 
     def routes(self, images: ImageOperations) -> Iterable[tuple[str, object]]:
-        """Return the operations that send ZIP files, with their path."""
+        """Return the operations that send ZIP files, with their URL path."""
         archives = Archives(images.storage, images.authorize, self._selection, images.signer)
         return [("/storage/archive", archives)]

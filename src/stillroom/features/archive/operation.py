@@ -144,8 +144,8 @@ class _ArchiveResponse(Response):
     ) -> None:
         """Create a response with the images at `keys`, which are in the order of a listing.
 
-        `captions` adds a text file with the prompt of each image. With `skip_missing`, images that
-        are deleted or replaced meanwhile are omitted. Otherwise they abort the response.
+        `captions` adds a text file with the prompt of each image. If an image is deleted or
+        replaced meanwhile, it is omitted with `skip_missing`. Otherwise, the response is aborted.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -249,7 +249,7 @@ class _Captions:
         self.names: list[str] = []
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
-        """Return name and content of the caption file, or None if the image has no prompt."""
+        """Return a caption file's name and content, or None if no prompt or unused name exists."""
         generation = (await find_by_reading(opened.image.size, reader_of(opened.chunks))).generation
         if generation is None or not generation.prompt:
             return None

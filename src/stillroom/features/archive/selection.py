@@ -64,7 +64,7 @@ class ArchiveParameters:
         return bool(self.paths) or self.run is not None
 
     def within(self, grant: Grant) -> Self:
-        """Limit the prefix to the grant's. Raise `Forbidden` if it excludes a listed path."""
+        """Limit the prefix to the grant's. Raise `Forbidden` if a path or the run is outside."""
         for path in self.paths:
             grant.require("storage:read", path)
         if self.run is not None:
@@ -89,7 +89,7 @@ class ArchiveSelection:
 
     @contextlib.contextmanager
     def link(self) -> Iterator[None]:
-        """Count a download by signed URL. Raises `BackendUnavailable` if four are running."""
+        """Context manager: limit parallel signed downloads. May raise `BackendUnavailable`."""
         if self._links >= _LINKS_AT_ONCE:
             message = f"{_LINKS_AT_ONCE} links are being downloaded: try later"
             raise errors.BackendUnavailable(message)
@@ -124,7 +124,7 @@ class ArchiveSelection:
     ) -> AsyncGenerator[StorageKey, None]:
         """Return the keys of the images. Raises `ImageNotFound` if none of the images exists.
 
-        `is_link` is True for a request with a signed URL. The number of images is then limited.
+        The number of images is limited for signed URLs (`is_link`) and for runs.
         """
         keys = self._keys(parameters)
         if is_link or parameters.run is not None:

@@ -29,8 +29,8 @@ class DatabaseSettings(Settings):
     """Settings of the database and its background jobs."""
 
     database_url: Annotated[SecretStr | None, AfterValidator(_check_database_url)] = None
-    """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`. By default,
-    the rows are in SQLite in the data directory: docs/media.md#where-the-rows-are."""
+    """URL of the PostgreSQL database: `postgresql://user:password@host/name`. By default, the media
+    library's rows are in SQLite in the data directory: docs/media.md#where-the-rows-are."""
 
     @property
     def rows(self) -> RowsConfig:
