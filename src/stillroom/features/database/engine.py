@@ -65,7 +65,7 @@ class TransactionHooks:
 
     Attributes:
         indexing: Called with the rows that are about to be written to the search index.
-        searching: Called with the query of a search (`FactsQuery`). They return the query to run.
+        searching: Called with a search query (`FactsQuery`). They return the query to run instead.
         changed: Called with the storage keys of resources whose texts, tags or files have changed.
             These functions may wait for a lock, so only `written` may follow in the transaction.
         written: Called with the changes of the transaction. These functions may wait for a lock, so
@@ -73,8 +73,8 @@ class TransactionHooks:
         stale: Called with the keys of deleted or replaced images, of which caches may have copies.
             `by_library` is True if the media library has deleted these images.
         runs: Returns the published runs of images by storage key. Images without a run are omitted.
-        tags: Returns the most frequent tags of images in the search index, with their numbers. The
-            arguments are a subquery of row ids (None for all), and the maximum number of tags.
+        tags: Returns the most frequent tags of images in the search index, each with its number of
+            images. Arguments: subquery of row ids (None for all), and maximum number of tags.
         retries: Functions that make a dead letter (failed job) due again, by the kind of the job.
     """
 

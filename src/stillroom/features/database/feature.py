@@ -11,7 +11,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class DatabaseFeature(Feature):
-    """Database connection for all features. A feature may set another class (`kind`)."""
+    """Database connection for all features. The feature `library` replaces its class (`kind`)."""
 
     kind: type[Database] = Database
 

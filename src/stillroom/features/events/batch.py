@@ -59,7 +59,7 @@ class Batch:
         return sorted(queues.values(), key=lambda queue: queue[0].attempts)
 
     def probe(self, position: int) -> "Batch":
-        """Return a batch with only one of the deliveries. Its position is `position`.
+        """Return a batch with a single delivery, after which the endpoint's position is `position`.
 
         Each probe tries the next path, so that events that always fail cannot keep the endpoint
         paused. If a probe delivers a new event, the next batch sends it again, with the same id.

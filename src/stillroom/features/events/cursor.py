@@ -17,7 +17,7 @@ def cursor_of(position: int, feed_id: str) -> str:
 
 
 def check_cursor(cursor: str) -> str:
-    """Return a cursor, `latest` or an empty text. Raise `InvalidParameter` if it is malformed."""
+    """Return `cursor` if it is valid, `latest` or empty. Otherwise, raise `InvalidParameter`."""
     if cursor not in ("", LATEST):
         _parse(cursor)
     return cursor

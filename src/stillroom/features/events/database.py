@@ -26,7 +26,7 @@ def has_full_text(database: Database) -> bool:
 
 
 def record_events(engine: "RowsEngine") -> None:
-    """Add the hook with which all transactions of an engine write events for their changes."""
+    """Make all transactions of an engine write events for their changes, by adding a hook."""
     from stillroom.features.events.rows import add_events
 
     engine.hooks.written.append(add_events)

@@ -118,8 +118,8 @@ class EndpointDelivery:
     async def _next_batch(self, state: EndpointState) -> Batch:
         """Read failed deliveries that are due, and new events.
 
-        If the endpoint is paused, the first failed delivery of each path is due. New events are
-        not read if failed deliveries fill the batch, unless these have only a few paths.
+        If the endpoint is paused, the first failed delivery of each path is due. Otherwise,
+        no new events are read if failed deliveries with many different paths fill the batch.
         """
         name, blocked = self.endpoint.name, set[str]()
         due = await self.rows.due(name, None if state.is_paused else self.now(), limit=_BATCH)
@@ -156,7 +156,7 @@ class EndpointDelivery:
         return is_done
 
     async def _renew(self) -> bool:
-        """Renew the claim and store the position every few seconds. Always return False."""
+        """Renew the claim and store the position every few seconds. Return False for `_step`."""
         if time.monotonic() - self._renewed > _RENEW_S:
             await self._settle(Settlement(self._position))
         return False

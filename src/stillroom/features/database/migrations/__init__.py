@@ -81,7 +81,7 @@ def _upgrade(connection: sa.Connection) -> None:
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return the schema revision, or None without tables. Raises the same errors as `migrate`."""
+    """Return the schema revision, or None if there are no tables. Raises errors like `migrate`."""
     with migrating(config) as connection:
         return _revision(connection)
 

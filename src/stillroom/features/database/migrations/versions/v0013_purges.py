@@ -1,4 +1,4 @@
-"""Table of purges."""
+"""Table of purges: requests to a CDN to remove its copies of a URL."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Table of counts, and indexes for sorting by size and finding images by their hash."""
+"""Table of image counts for facets, and indexes for finding images by size or hash."""
 
 from typing import Final
 
