@@ -151,7 +151,7 @@ class EventRows(Rows):
 
 
 async def _scan_end(connection: AsyncConnection, after: int, last: int) -> int:
-    """Return the position of the last row that a page examines. It is at most `last`."""
+    """Return the position (at most `last`) of the last row to examine for one page of events."""
     position = events.c.position
     following = sa.select(position).where(position > after).order_by(position)
     nth = await connection.execute(following.offset(_SCANNED - 1).limit(1))
@@ -160,7 +160,7 @@ async def _scan_end(connection: AsyncConnection, after: int, last: int) -> int:
 
 
 def event_id(position: int, feed_id: str) -> uuid.UUID:
-    """Return the id of an event: a UUIDv8 (RFC 9562, 5.8) of its position and the feed's id."""
+    """Return the id of an event: a UUIDv8 (RFC 9562, 5.8) made from position and feed id."""
     high, low = position >> 12, position & 0xFFF
     tail = int(feed_id, 16) & ((1 << 62) - 1)
     return uuid.UUID(int=high << 80 | 0x8 << 76 | low << 64 | 0b10 << 62 | tail)

@@ -1,4 +1,4 @@
-"""Types of events, which settings use even in an installation without a database."""
+"""Types of events. Settings use this module even in an installation without a database."""
 
 from typing import Final
 

@@ -58,7 +58,7 @@ class FeedWaiting:
     ) -> int:
         """Wait up to `seconds` for a matching event after the last page that a request has read.
 
-        Return the position after which to continue reading. No event up to this position matches.
+        Return a position up to which no event matches. The caller continues reading after it.
         Raises `BackendUnavailable`, or `ClientDisconnect` if the client closes the connection.
         """
         after, last = page.through, page.state.last_position
@@ -85,7 +85,7 @@ class FeedWaiting:
 
     @contextlib.contextmanager
     def _disconnect_of(self, request: Request) -> Iterator[asyncio.Task[None]]:
-        """Context manager: count a waiting request. Yields a task that ends at a disconnect."""
+        """Count a waiting request in the block. Yield a task that ends when the client leaves."""
 
         async def disconnected() -> None:
             while (await request.receive())["type"] != "http.disconnect":
@@ -100,7 +100,7 @@ class FeedWaiting:
             leaving.cancel()
 
     async def _read(self, after: int) -> "tuple[int, EventPage]":
-        """Wait for a second, then read the events after a position. Return position and page."""
+        """Wait for a second. Return the position `after` with a page of the events after it."""
         await asyncio.sleep(_EVERY_S)
         if shutdown.has_uvicorn_begun():
             self.end()

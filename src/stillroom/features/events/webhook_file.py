@@ -111,7 +111,7 @@ class WatchedWebhooks:
 def read_webhooks(file: Path, *, is_named: bool, with_secrets: bool = True) -> WebhookFile:
     """Read the endpoints and their secrets. If the file does not exist, there are no endpoints.
 
-    With `is_named` (named by a setting), the file must exist. Raises `ConfigurationError` if the
+    If `is_named` (a setting names the file), it must exist. Raises `ConfigurationError` if the
     file, or a secret file, cannot be read or is invalid.
     """
     data = read_file(file, is_named=is_named)

@@ -1,4 +1,4 @@
-"""Metrics of webhooks. `stillroom_media_dead_letters` counts events that were given up."""
+"""Metrics of webhooks. `stillroom_media_dead_letters` counts events that failed for good."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -33,7 +33,7 @@ def count_attempt(endpoint: str, result: str) -> None:
 
 
 def report_endpoints(endpoints: Sequence[EndpointMetrics]) -> None:
-    """Set the gauges of endpoints. Flush them, because an idle worker would do so late."""
+    """Set the gauges of endpoints, and flush them at once, because an idle worker flushes late."""
     moment = now()
     for endpoint in endpoints:
         name, state = endpoint.state.name, endpoint.state

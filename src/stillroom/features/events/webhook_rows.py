@@ -42,8 +42,8 @@ _IS_FIRST: Final = ~sa.exists().where(
     _EARLIER.c.path == failures.c.path,
     _EARLIER.c.position < failures.c.position,
 )
-"""SQL condition for the first failed delivery of a path. A later one may be due, too, if an
-operator has retried the first one, a dead letter."""
+"""SQL condition for the first failed delivery of a path. Later deliveries of the path normally wait
+for this delivery, but may be due if this delivery is a dead letter that an operator has retried."""
 
 
 class WebhookRows(Rows):
@@ -75,7 +75,7 @@ class WebhookRows(Rows):
         await self._execute(leases.release(endpoints, claim, seen_at=now()))
 
     async def due(self, name: str, at: datetime | None, *, limit: int) -> list[Delivery]:
-        """Return deliveries that are due at a time, and those that wait for them, in order.
+        """Return deliveries due at a time, and later ones of the same paths, sorted by position.
 
         If `at` is None, return the first failed delivery of each path.
         """

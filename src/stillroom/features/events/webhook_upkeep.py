@@ -20,7 +20,7 @@ _REMOVED_AFTER: Final = timedelta(hours=1)  # without a lease; the endpoint is n
 async def restore_delivery(connection: AsyncConnection, dead_letter: DeadLetter) -> None:
     """Retry the delivery of an event that is a dead letter.
 
-    Later events with its path may have been delivered in the meantime.
+    Later events with the same path may already have been delivered.
     """
     insert = insert_into(connection, failures).values(
         **{name: dead_letter.payload[name] for name in ("endpoint", *IN_DEAD_LETTER)},
@@ -35,11 +35,11 @@ async def restore_delivery(connection: AsyncConnection, dead_letter: DeadLetter)
 async def lose_deliveries(
     connection: AsyncConnection, *, through: int, before: datetime
 ) -> Mapping[str, int]:
-    """Give up events that are about to be deleted, and return their numbers by endpoint.
+    """Give up the delivery of events that are about to be deleted. Return their number by endpoint.
 
-    The transaction that deletes events calls this function first. It moves each endpoint past the
-    position `through`, and deletes its failed deliveries of events that occurred before `before`.
-    Endpoints that are not in `webhooks.toml` any more are not counted.
+    The transaction that deletes events calls this function first. The function moves each endpoint
+    past the position `through`, and deletes all failed deliveries of events that occurred before
+    `before`. The result has no endpoints that are no longer in `webhooks.toml`.
     """
     lost: dict[str, int] = {}
     used = await connection.execute(

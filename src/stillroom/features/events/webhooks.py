@@ -72,7 +72,7 @@ class Webhooks:
                     break
 
     async def _deliver(self, content: WebhookFile, endpoint: Endpoint, stopping: Stopping) -> None:
-        """Deliver to an endpoint until the configuration changes, unless another process does."""
+        """Deliver to an endpoint until the settings change or another process claims it."""
         name = endpoint.name
         try:
             rows, feed = await webhook_rows(self._database), await event_rows(self._database)
