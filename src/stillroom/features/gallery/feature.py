@@ -50,7 +50,7 @@ class GalleryFeature(Feature):
             self._max_direct_bytes = getattr(store.features.get("grants"), "max_bytes", 0)
 
     def pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the routes of the page and its files. If `is_embedded`, add that of batches."""
+        """Return the routes of the page, of its files and, if `is_embedded`, of batches."""
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
         gallery = Gallery(

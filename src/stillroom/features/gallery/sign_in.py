@@ -20,7 +20,7 @@ _REMEMBERED_LIFE: Final = timedelta(days=30)  # as for tokens of `stillroom toke
 
 
 class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):
-    """Request body: the code from a sign-in link, and whether the browser is to be remembered."""
+    """Request body: code from a sign-in link. With `remember`, the token lives longer."""
 
     code: str = Field(max_length=128)
     remember: bool = False
@@ -28,7 +28,7 @@ class SignInRequest(JsonForm, max_bytes=1024, example='{"code": "…"}'):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Sign-in operation. `mint` returns a token with all permissions for a lifetime."""
+    """Sign-in operation. `mint(lifetime)` returns a token with all permissions."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]

@@ -21,8 +21,8 @@ _OTHER: Final = frozenset(("Transition", "Tag"))  # rules that delete nothing, o
 async def check_uploads(uploads: Uploads, origins: Sequence[str]) -> list[tuple[str, str]]:
     """Check the bucket's rules for uploads, and which upload headers the bucket enforces.
 
-    Return findings, each with a remedy (empty if nothing is missing). `origins` are the origins of
-    web pages that upload. Raises `BackendUnavailable` if the bucket cannot be reached.
+    Return pairs of a finding and its remedy. The remedy is empty if nothing is missing. `origins`
+    belong to web pages that upload. Raises `BackendUnavailable` if the bucket cannot be reached.
     """
     if uploads.unsupported is not None:
         return [(uploads.unsupported, "docs/uploads.md")]
@@ -45,7 +45,7 @@ async def check_uploads(uploads: Uploads, origins: Sequence[str]) -> list[tuple[
 async def check_rules(
     store: TakesPresignedUploads, prefix: str, origins: Sequence[str]
 ) -> AsyncIterator[tuple[str, str]]:
-    """Yield findings about the lifecycle and CORS rules, each with a remedy."""
+    """Yield pairs of a finding about the lifecycle or CORS rules and its remedy."""
     lifecycle = {
         "ID": "abandoned-uploads",
         "Status": "Enabled",
@@ -83,7 +83,7 @@ def expires(rules: Sequence[Rule], prefix: str) -> bool:
 
 
 def allows(rules: Sequence[Rule], origins: Sequence[str]) -> bool:
-    """Return whether the rules allow uploads by pages of all `origins` (of any if empty)."""
+    """Return whether the rules let all `origins` (at least one origin if empty) upload files."""
     allowed: set[str] = set()
     for rule in rules:
         headers = {text.lower() for name, text in rule if name == "AllowedHeader"}

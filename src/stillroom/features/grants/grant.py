@@ -35,8 +35,8 @@ class Upload:
     def headers(self) -> dict[str, str]:
         """Headers that the client must send with the file.
 
-        A CDN may serve the file before it is checked. It is therefore an attachment, with a content
-        type in which browsers run no code.
+        A CDN may serve the file before the file is checked. The headers therefore declare it as an
+        attachment with a content type in which browsers run no code.
         """
         kind = self.content_type if self.content_type in INLINE else None
         headers = {
@@ -49,7 +49,7 @@ class Upload:
         return headers
 
     def signed(self, signer: UrlSigner, kind: "type[Upload] | None" = None) -> str:
-        """Return the signed terms as `id?terms`. If `kind` is set, include only terms of `kind`."""
+        """Return `id?terms` as a signed text. The terms are the fields of `kind` (or own class)."""
         kind = kind or type(self)
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
         grant_id, expires_at = values.pop("id"), values.pop("expires_at")

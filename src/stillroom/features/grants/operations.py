@@ -127,7 +127,7 @@ class GrantOperations:
         needs_token=False,
     )
     async def upload_file(self, request: Request) -> Response:
-        """Upload the file of a grant to its signed URL. Buckets receive uploads directly."""
+        """Upload a grant's file to its signed URL. Uploads to a bucket use the bucket's own URL."""
         query = request.scope["query_string"]
         upload = Upload.open(self.grants.signer, raw_image_path(request), query)
         fields = combined(request.headers.raw)

@@ -36,7 +36,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class Guarantee(StrEnum):
-    """Guarantee that a bucket may give. The first three mean that it enforces a header."""
+    """Guarantee that a bucket may give. The first three mean that the bucket enforces a header."""
 
     LENGTH = "Content-Length"
     SHA256 = CHECKSUM

@@ -166,7 +166,7 @@ class Grants:
             raise
 
     async def _save(self, grant: UploadGrant, key: StorageKey) -> StoredImage:
-        """Check and save the file like a normal save. If that is safe, the storage copies the file.
+        """Check and save the file like a normal save. The storage copies it if a copy is safe.
 
         A copy is not safe if the client has declared a SHA-256 that is not verified: between the
         check and the copy, the client could replace the file by one with the same MD5. In this

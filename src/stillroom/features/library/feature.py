@@ -51,7 +51,7 @@ class LibraryFeature(Feature):
         self._is_bucket = store.settings.storage.kind == "bucket"
 
     def ready(self, store: Store) -> None:
-        """Register the check for files that are missing from a bucket, to run after the start."""
+        """Register a check for files missing from a bucket, which runs after the server start."""
         store.need(SearchFeature).caught_up.append(self._warn_about_missing_bytes)
 
     async def _warn_about_missing_bytes(self, healed: Healed, stopping: Stopping) -> None:

@@ -21,7 +21,7 @@ LEASE: Final = timedelta(minutes=15)  # without a renewal; copying 5 GiB in R2 t
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Context manager: renew an intent's lease, so that no sweeper deletes the file meanwhile."""
+    """Context manager: renew an intent's lease, so that sweepers keep the file during the block."""
 
     async def renew() -> None:
         while True:
@@ -43,9 +43,9 @@ async def protected(
 ) -> AsyncIterator[Intent]:
     """Context manager: prevent sweepers from deleting the source image until the block ends.
 
-    Yields the intent of the ingest. The transaction that records the source must delete it. Raises
+    Yields an intent, which the transaction that records the source must delete. Raises
     `ImageNotFound` or `SourceChanged` if the source was deleted or replaced after it was read, and
-    `MarkClaimed` if a sweeper is already deleting it.
+    `MarkClaimed` if a sweeper is already deleting the source.
     """
     image = source.image
     media_key = StorageKey.of_media(new_id(), source.probed.extension)

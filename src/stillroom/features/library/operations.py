@@ -177,7 +177,7 @@ class MediaOperations:
     async def delete_media_resource(self, request: Request) -> Response:
         """Remove a resource from the library. Its bytes are deleted after the grace period.
 
-        With `now`, the bytes are deleted at once, or as soon as possible after a response 503.
+        With `now`, the bytes are deleted at once. After a response 503, the rest is deleted later.
         """
         call = await library_call(request, self.authorize)
         resource_id, is_immediate = call.path_id("resource_id"), call.query(DeletionParameters).now

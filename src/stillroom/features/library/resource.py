@@ -45,7 +45,7 @@ class MediaResource:
         save_id: Version of the file at `storage_key`; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes. Unique among resources.
         extension: File extension for the content, without a dot.
-        width: Width in pixels. The width of a video is that after its rotation.
+        width: Width in pixels. For a video, the width after rotation.
         color_profile: Name such as `sRGB` or `Display P3`; None if the file has no named profile.
         deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
         duration: Duration in seconds, rounded to microseconds; None for images.

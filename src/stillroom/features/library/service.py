@@ -320,7 +320,7 @@ class MediaResourceService:
         return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
-        """Return the location of a resource's file. The caller must close a `LocalImage`.
+        """Return the location of a resource's file. If it is a `LocalImage`, the caller closes it.
 
         Raises `ImageNotFound` if the file no longer exists, or was overwritten. Clients can
         overwrite only a file that was not copied into the library.
@@ -374,9 +374,9 @@ class MediaResourceService:
     ) -> None:
         """Delete a resource and all its bytes at once, even a file that was recorded in place.
 
-        Its thumbnails, and its sources that have a pending deletion, are deleted, too. The resource
-        may be deleted already. Raises the errors of `delete`, or `BackendUnavailable` if bytes
-        remain, which a sweeper then deletes.
+        Its thumbnails, and its sources that have a pending deletion, are deleted, too. This method
+        also erases the bytes of an already deleted resource. Raises the errors of `delete`, or
+        `BackendUnavailable` if bytes remain. A sweeper then deletes these bytes later.
         """
         rows, due_at, is_known = await self._database.rows(), now() + self._grace, False
         with contextlib.suppress(ResourceNotFound):

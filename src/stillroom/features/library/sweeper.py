@@ -81,7 +81,7 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Number of deletions with each outcome, by the outcome's name in the metrics."""
+        """Numbers of deletions. The keys are the names that outcomes have in the metrics."""
         names = {"failed": "retried", "copies": "copy_cleared", "folders": "folder_removed"}
         return {names.get(name, name): count for name, count in asdict(self).items()}
 

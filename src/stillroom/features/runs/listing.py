@@ -82,7 +82,7 @@ class RunListing:
             levels.append(self._folders(folder, page=page))
 
     async def _levels_to(self, prefix: str, start: str) -> list[_Folders]:
-        """Resume at `start`: return an iterator of the remaining folders on each level above it."""
+        """Return one iterator per folder level down to `start`, for the folders still to list."""
         levels, after = list[_Folders](), start
         while start.startswith(prefix) and len(start) > len(prefix):
             inner = prefix + start[len(prefix) :].partition("/")[0] + "/"
@@ -95,7 +95,7 @@ class RunListing:
     async def _folders(self, prefix: str, after: str = "", page: Page | None = None) -> _Folders:
         """Yield the folders in `prefix` that follow `after`, each with its published run or None.
 
-        `page` is the first page of their listing if it was already read.
+        `page` is the first page of the listing of `prefix`, or None if it was not read yet.
         """
         while True:
             page = page or await self._page(prefix, after)

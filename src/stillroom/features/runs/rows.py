@@ -47,8 +47,8 @@ class RunRows(Rows):
     ) -> RunDeletion | None:
         """Insert and claim the deletion of a run, or return None if another process has claimed it.
 
-        If the deletion already has a row, it restarts with the later `saved_until` of the two. Its
-        trash id is kept, unless `trash_id` is None.
+        If the deletion already has a row, it restarts. Of the old and new `saved_until`, the later
+        time is used. The old trash id is kept, but removed if `trash_id` is None.
         """
         start = _START | leases.claimed(claim, lease)
         async with self._engine.writing() as connection:

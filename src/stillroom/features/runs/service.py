@@ -149,7 +149,7 @@ class Runs:
     async def require_none_inside(self, folder: ImagePath) -> tuple[int, int]:
         """Raise `RunConflict` if a folder contains a published run in a subfolder.
 
-        Return the number of images in the folder, and the maximum size of their manifest in bytes.
+        Return the number of images in the folder, and an upper bound for their manifest's size.
         """
         own = manifest_key(folder).text
         count, size = 0, manifest.FACTS_BYTES
@@ -168,7 +168,10 @@ class Runs:
     async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
     ) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield pages of manifest entries. Check the total number. `last` gets the last page."""
+        """Yield pages of manifest entries, and store the images of the last page in `last`.
+
+        Raises `RunConflict` at the end if the total number of entries is not `count`.
+        """
         described = 0
         async for images in self.images(folder):
             await self._require_not_deleting(folder, images)

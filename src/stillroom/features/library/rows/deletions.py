@@ -171,7 +171,7 @@ class DeletionRows(Rows):
                 raise MarkClaimed
 
     async def hasten(self, resource_id: uuid.UUID) -> Sequence[DueMark]:
-        """Make the pending deletions of a deleted resource and its sources the first ones due.
+        """Make the pending deletions of a deleted resource and its sources due before all others.
 
         Return these deletions, including deletions of files in the trash with the same hash.
         """
@@ -205,7 +205,7 @@ class DeletionRows(Rows):
         return [DueMark(**row._asdict()) for row in rows]
 
     async def has_any(self, ids: Collection[uuid.UUID]) -> bool:
-        """Return whether one of these pending deletions exists."""
+        """Return whether at least one of these pending deletions exists."""
         return bool(await self._read(sa.select(deletions.c.id).where(deletions.c.id.in_(ids))))
 
     async def due(self, *, limit: int) -> AsyncIterator[Sequence[DueMark]]:

@@ -27,7 +27,7 @@ class HealingRows(Rows):
     ) -> list[uuid.UUID]:
         """Queue jobs for the next `limit` resources that lack metadata. Return their sorted ids.
 
-        `ids` limits the resources. `after` is the last id of the previous call.
+        `ids` (None: all) are the resources to check. `after` is the last id of the previous call.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),
@@ -92,9 +92,9 @@ class HealingRows(Rows):
         ]
 
     async def end(self, job: HealingJob, *, put_off: tuple[int, datetime] | None) -> None:
-        """Delete a claimed job, or postpone it: `put_off` has the number of attempts and due time.
+        """Delete a claimed job. With `put_off` (attempts and due time), postpone it instead.
 
-        Nothing is changed if the job was claimed or queued again after this claim.
+        Nothing is changed if the job was claimed or queued again in the meantime.
         """
         ours = healing.c.resource_id == job.resource.id, healing.c.due_at == job.until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)

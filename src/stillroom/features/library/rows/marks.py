@@ -29,7 +29,7 @@ from stillroom.store.values import StoredImage
 async def write_mark(
     connection: AsyncConnection, mark: Mark | None, *, erases: bool = False
 ) -> None:
-    """Insert a pending deletion. With `erases`, its row has the id of the resource.
+    """Insert a pending deletion. If `erases`, use the resource's id as the id of the row.
 
     If this version of the image already has a pending deletion, the due time of that deletion is
     kept. If `mark.reason` is `RELOCATED`, the reason and hash of that deletion are replaced.

@@ -32,7 +32,7 @@ class MediaRepository(Rows):
         self.dead_letters = DeadLetterRows(engine)
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
-        """Return those keys to which no row of the media library refers."""
+        """Return the subset of `keys` to which no row of the media library refers."""
         async with self._engine.reading() as connection:
             known = await known_keys(connection, keys)
         return [key for key in keys if key not in known]

@@ -99,7 +99,7 @@ class ResourceRows(Rows):
         return int(row[0])
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of those images that are themselves the files of resources."""
+        """Return the keys of those `images` that resources use as their files, without a copy."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 

@@ -87,12 +87,12 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
 async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Return those keys at which a resource has its file."""
+    """Return the subset of `keys` at which resources have their files."""
     return await known_in(connection, keys, resources.c.storage_key)
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
-    """Return those keys to which a row in any table of the library refers."""
+    """Return the subset of `keys` to which a row in any table of the library refers."""
     tables = (resources.c.storage_key, deletions.c.storage_key, failed_deletions.c.storage_key)
     return await known_in(connection, keys, intents.c.media_key, *tables)
 
@@ -100,7 +100,7 @@ async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) ->
 async def known_in(
     connection: AsyncConnection, keys: Sequence[StorageKey], *columns: sa.ColumnElement[StorageKey]
 ) -> set[StorageKey]:
-    """Return those keys that occur in one of the columns."""
+    """Return the subset of `keys` that occurs in at least one of the columns."""
     if not keys:
         return set()
     operand = among(connection, keys)

@@ -39,7 +39,7 @@ class TagRows(Rows):
     async def of_images(
         self, images: Sequence[StoredImage], names: Collection[str]
     ) -> dict[StorageKey, frozenset[str]]:
-        """Return which of the tags `names` each image has, by image key.
+        """Return the tags of each image, by image key. Only tags in `names` are considered.
 
         An image has the tags of a resource with the same hash or key. If the hash of the image is
         unknown, it also has the tags of a resource that was ingested from its key.

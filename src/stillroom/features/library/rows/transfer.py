@@ -66,8 +66,7 @@ class RowTransfer(Rows):
         """Insert resources from another library, or update resources that were transferred earlier.
 
         The caller has checked that the storage of this library contains the files of `incoming`.
-        Before that check, the file versions in `marked` had pending deletions. A dry run changes
-        nothing.
+        `marked` contains the file versions that had pending deletions before that check.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]

@@ -45,9 +45,9 @@ def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
 def count_tags(
     connection: sa.Connection, found: sa.Subquery | None, limit: int
 ) -> Sequence[tuple[str, int]]:
-    """Return the most frequent tags of the indexed images in `found`, with numbers of images.
+    """Return the most frequent tags of the indexed images in `found`, with their numbers of images.
 
-    If `found` is None, count the tags of the newest resources, at most `_MAX_TAGS` tags.
+    If `found` is None, count only the first `_MAX_TAGS` tag rows, newest resources first.
     """
     named: sa.FromClause = tags
     if found is None:
