@@ -136,7 +136,7 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Lock the cache for the block. Add `takes` to the cache size unless the block fails."""
+        """Lock the cache during the block. Reserve `takes` bytes, but not if the block fails."""
         fd = self._open_lock()
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _range(0, _COUNT_BYTES))

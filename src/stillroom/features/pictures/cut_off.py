@@ -89,7 +89,7 @@ _CHECKS: Final[tuple[tuple[int, bytes, Callable[[FileParts], bool], int], ...]] 
     (0, b"BM", lambda parts: parts.numbers("<I", 2)[0] > parts.size, 1),
     (4, b"ftyp", _is_avif_cut_off, 2**8),
 )
-"""Checks: offset and bytes of the format's signature, function, and maximum number of reads.
+"""One tuple per signature: offset, bytes, checking function and maximum number of its reads.
 
 The maximum is enough for half a gigabyte of PNG pixels in chunks of 8 KiB (as libpng writes them),
 and for 64 MiB of GIF pixels in blocks of 255 bytes."""

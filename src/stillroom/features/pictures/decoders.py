@@ -79,7 +79,7 @@ class Decoders:
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour as `#rrggbb`, or None if fully transparent. See `derive`."""
+        """Return `#rrggbb`, or None if the image is transparent. Raises the errors of `derive`."""
         color = (await self._run(file, wire.COLOR_JOB)).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 

@@ -58,7 +58,7 @@ _QUALITY: Final = Parameter(
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """Query parameters for a thumbnail. With any of them, the response is a thumbnail.
+    """Query parameters for a thumbnail. A request with any of them gets a thumbnail.
 
     The OpenAPI document contains no defaults, because generated clients would send the defaults.
 

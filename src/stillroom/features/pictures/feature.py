@@ -35,7 +35,7 @@ class Thumbnails:
     async def respond(
         self, call: Call, key: StorageKey, operations: ImageOperations
     ) -> Response | None:
-        """Return a thumbnail or a redirect to the CDN; None without thumbnail parameters."""
+        """Return a thumbnail or a CDN redirect, or None if the URL has no thumbnail parameters."""
         derivation = parse_derivation(call.raw_query)
         if derivation is None:
             return None

@@ -73,7 +73,8 @@ class DerivedImages:
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the URL at which the CDN makes a thumbnail, or None if the server must make it.
 
-        The server makes PNG thumbnails, and all if there is no CDN. `crop` equals our `cover`.
+        The server makes all PNG thumbnails. Without a CDN, the server makes all thumbnails. In the
+        options of the CDN, `cover` is called `crop`.
         Options: https://developers.cloudflare.com/images/transform-images/transform-via-url/
         C2PA: https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
@@ -88,7 +89,7 @@ class DerivedImages:
         return self._cdn_image("image", options, key, derivation.content_type)
 
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the URL at which the CDN makes a thumbnail of a video; None without a CDN.
+        """Return the URL at which the CDN makes a video's thumbnail, or None if there is no CDN.
 
         The thumbnail shows the first frame. It is a JPEG or PNG, since the CDN makes no WebP from
         videos: https://developers.cloudflare.com/stream/transform-videos/
@@ -111,7 +112,7 @@ class DerivedImages:
         return RemoteImage(f"{origin}/cdn-cgi/{service}/{options}{source}", content_type)
 
     async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
-        """Return the properties of a thumbnail, except for its size, before it is made."""
+        """Return the properties of a thumbnail that may not exist yet. Its size is set to 0."""
         image = original.image
         if not self._encoder:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,7 +1,7 @@
 """Protocol of the socket between the server and a decoding process.
 
 The server sends a structure `JOB` and a file descriptor of the original. The process responds with
-a structure `RESPONSE` (kind and length) and content of that length. It runs one job at a time.
+a structure `RESPONSE` (kind and length) and the content. A process runs one job at a time.
 """
 
 import struct

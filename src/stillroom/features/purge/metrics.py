@@ -15,6 +15,6 @@ add_gauges(
 
 
 def report_waiting(number: int, oldest: timedelta) -> None:
-    """Set the gauges. Flush them, because an idle worker would do so late."""
+    """Set the gauges, and flush them at once, because an idle worker flushes late."""
     set_gauges(purges_waiting=number, purge_oldest_seconds=oldest.total_seconds())
     flush()

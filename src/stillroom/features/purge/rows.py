@@ -50,7 +50,7 @@ def add_purges(
     """Insert purges of images, in the transaction that records their deletion or replacement.
 
     `by_library` is True if the media library has deleted the images. Otherwise, only images below
-    `compute/` are purged, and only if the settings say so.
+    `compute/` are purged, and only if `config.covers_compute` is True.
     """
     is_covered = by_library or config.covers_compute
     stale = [k for k in keys if is_covered and (by_library or k.text.startswith(COMPUTE_PREFIX))]
@@ -84,7 +84,7 @@ class PurgeRows(Rows):
         return claimed
 
     async def settle(self, claim: uuid.UUID, sent: Sequence[Purge]) -> None:
-        """Record successful purges. Schedule a second purge of each URL, then delete its row."""
+        """Record successful purges. Schedule a second purge of URLs that were purged only once."""
         ours = purges.c.id.in_([purge.id for purge in sent]), leases.is_ours(purges, claim)
         again = {"attempts": 0, "is_repeat": True, "due_at": now() + REPEAT_AFTER}
         async with self._engine.writing() as connection:

@@ -52,8 +52,8 @@ class PurgeSettings(Settings):
     """Cloudflare's API. Plain http is accepted only for this machine."""
 
     r2_purge: Literal["media", "all"] = "media"
-    """`media` purges deletions by the media library, and `all` also each change of an image below
-    `compute/`."""
+    """`media` purges images that the media library deletes. `all` also purges images below
+    `compute/` that are changed or deleted."""
 
     r2_purge_hosts: Annotated[Sequence[str], NoDecode, SPLIT] = ()
     """Further hosts at which the CDN serves the bucket: `a.example.com,b.example.com`."""

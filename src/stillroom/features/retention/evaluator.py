@@ -55,8 +55,8 @@ class ScanState:
     """State of one retention scan.
 
     Attributes:
-        newest: Runs that a rule with `keep_last_runs` keeps, by the name of the rule: the oldest of
-            them (publication time and folder), and the folders of all of them.
+        newest: Runs that each rule with `keep_last_runs` keeps, by the rule's name. A value has the
+            publication time and folder of the oldest run, and the folders of all runs.
         expired_folder: Folder of the last expired run, whose images the scan skips.
     """
 
@@ -80,7 +80,7 @@ class RetentionEvaluator:
     async def pages(
         self, after: str, limit: int
     ) -> AsyncIterator[tuple[Sequence[StoredImage], str | None]]:
-        """Yield pages of images that may expire, each with the `after` of the next page or None."""
+        """Yield pages of images that may expire, each with the next page's `after` (or None)."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for prefix in prefixes:
             if after.encode() > prefix.encode() and not after.startswith(prefix):

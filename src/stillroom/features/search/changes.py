@@ -18,7 +18,7 @@ def changes_of_saves(
     """Yield a change for each saved image, from its index row. Skip files of the media library.
 
     `actors` contains the subjects of the tokens that saved the images, and `runs` the folders of
-    the runs that contain them. `found` is True if a comparison of storage and index found them.
+    the runs that contain the images. `found` is True if a comparison found these saves.
     """
     for row in rows:
         key = StorageKey(row["storage_key"])

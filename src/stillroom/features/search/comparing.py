@@ -60,7 +60,7 @@ class Comparing:
     healed: Healed = field(default_factory=Healed)
 
     async def compare_page(self, query: ListQuery) -> tuple[bool, str | None]:
-        """Compare a page of images. Return whether any differed, and `after` of the next page."""
+        """Compare a page of images. Return whether any differed, and the next page's `after`."""
         began_ns, rows = time.time_ns(), await comparison_rows(self.database)
         start, end = max(query.after, query.prefix.text), query.prefix.text + BEHIND_ALL
         if self.names_since_ns is None:

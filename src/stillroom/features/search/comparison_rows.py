@@ -65,7 +65,7 @@ class ComparisonRows(Rows):
         return since
 
     async def needs_start(self, started: datetime) -> bool:
-        """Return True if no comparison after a start has begun since `started`."""
+        """Return True if the comparison after the server start at `started` has not begun yet."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
         return bool(await self._read(statement))
 

@@ -1,4 +1,4 @@
-"""Number of images with each value of a field, such as the model: of all, or of the matches."""
+"""Counts of all images, or of the images that match a query, by model, sampler and so on."""
 
 import time
 import uuid
@@ -43,7 +43,7 @@ class CountRows(Rows):
     """Database access to the counts of the search index."""
 
     async def facets(self, query: SearchQuery, *, with_tags: bool) -> Facets:
-        """Count the values of the images that match a query. `with_tags` also counts their tags."""
+        """Count matching images by model, day and so on. If `with_tags`, also count them by tag."""
         found: sa.Subquery | None = None
         async with self._engine.reading() as connection:
             if replace(query, sees_library=True) == _EVERYTHING:

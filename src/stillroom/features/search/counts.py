@@ -1,8 +1,8 @@
-"""Table `search_counts`: number of images with each value, for lists of models and the like.
+"""Table `search_counts`: numbers of images with each model, sampler, tool, LoRA and day.
 
 Each transaction that adds or removes rows of `search_images` also changes the counts. After an
 upgrade or a rebuild of the index, the existing rows are counted in pages, in the order of their
-ids. Until all are counted, the row `_COUNTED_TO` contains the id of the last counted row, and
+ids. Until all rows are counted, the row `_COUNTED_TO` contains the id of the last counted row, and
 changes of rows with a larger id do not change the counts.
 """
 
@@ -82,10 +82,10 @@ def counted_to(connection: sa.Connection) -> int | None:
 def sum_by_word(
     rows: Iterable[tuple[int, int, Mapping[str, Any]]],
 ) -> dict[str, tuple[str, str, int]]:
-    """Sum the numbers of images with each value. Return kind, value and sum by index word.
+    """Sum the numbers of images for each value. Return kind, value and sum for each index word.
 
-    A row consists of a number of images, their day (counted from 1970-01-01) and their generation
-    metadata. Values that differ only in case have the same index word.
+    A row has a number of images, their day (counted from 1970-01-01) and generation metadata. Kinds
+    are `model` and the like. Values that differ only in case have the same index word.
     """
     groups, values = Counter[tuple[Any, ...]](), Counter[tuple[str, str | None]]()
     for number, day, facts in rows:

@@ -13,7 +13,7 @@ _MAX_PIECES: Final = 512  # chunks per end, since a small chunk has a memory ove
 
 
 class UploadEnds:
-    """Observer of an upload (`SaveWatcher`) that keeps its first and last bytes for `saved`."""
+    """Observer of an upload (`SaveWatcher`). Passes the file's first and last bytes to `saved`."""
 
     __slots__ = ("_dropped", "_head", "_saved", "_size", "_tail")
 
@@ -40,10 +40,7 @@ class UploadEnds:
             self._tail, self._dropped = deque([joined]), size - len(joined)
 
     def saved(self, image: StoredImage) -> None:
-        """Pass on the saved image together with the first and last bytes of its file.
-
-        For a small file, these bytes are the whole file.
-        """
+        """Pass the image, and the first and last bytes (or all) of its file, to the callback."""
         first, *others = self._tail or (b"",)
         excess = max(0, self._size - self._dropped - TAIL_BYTES)
         tail = b"".join([first[excess:], *others])

@@ -89,7 +89,7 @@ class IndexFilling:
         return UploadEnds(functools.partial(self.saved, cause=cause))
 
     def saved(self, image: StoredImage, passed: FileParts | None, cause: Cause = REQUEST) -> None:
-        """Queue an image that was just saved, so that it is indexed. `passed` has file parts."""
+        """Queue a saved image, so that it is indexed. `passed` has parts of its file (if any)."""
         self._note(_Saved(image, passed, actor=cause.actor))
 
     def copied(self, image: StoredImage, source: StoredImage, cause: Cause = REQUEST) -> None:
@@ -142,7 +142,7 @@ class IndexFilling:
 
         The remaining changes are then written, but for at most `stop_within_s` seconds.
         `before_writing` is called before each batch, with the time (nanoseconds) of the earliest
-        change that was lost since the previous batch, or `NEVER_NS`.
+        change that was lost since the previous batch. If none was lost, it gets `NEVER_NS`.
         """
         self._before_writing = before_writing
         self._changed, self._stopping = asyncio.Event(), Stopping()

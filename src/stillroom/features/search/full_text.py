@@ -58,7 +58,7 @@ class _Way(NamedTuple):  # to match a term
 def matching(
     query: FactsQuery, exact: Iterable[str] = (), *, is_sqlite: bool
 ) -> Sequence[sa.ColumnElement[bool]]:
-    """Return the full-text conditions of a query on `search_images`; empty if it has no terms.
+    """Return a query's full-text conditions on `search_images`, or none if there are no terms.
 
     `exact` contains additional index words for exact values (facets) that an image must have.
     """
