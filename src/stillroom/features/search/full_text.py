@@ -77,7 +77,7 @@ def matching(
 
 
 def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the SQL conditions of a query on the size and the save time of an image."""
+    """Yield the SQL conditions for the limits of a query on file size and save time."""
     saved, size = search_images.c.saved_ns, search_images.c.size
     if query.saved_from_ns is not None:
         yield saved >= known_ns(query.saved_from_ns)
@@ -101,7 +101,7 @@ def has_phrase(query: FactsQuery) -> bool:
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
-    """Return the full text of an image by column, as words separated by spaces."""
+    """Return the index words of an image, separated by spaces, by column such as `prompt`."""
     key, facts = indexed.image.key.text, indexed.metadata.generation or Generation()
     path = key.partition("/")[2]
     texts = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
@@ -120,7 +120,7 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
 
 
 def library_facets(texts: Sequence[str], tags: Sequence[str]) -> str:
-    """Return the index words for the alt text, caption and tags of an image, in one text."""
+    """Return the index words of an image's alt text, caption and tags, separated by spaces."""
     # An empty word separates two texts, so that a phrase never matches across both.
     words = [_LIBRARY + word for text in (*texts, *tags) for word in ("", *words_of(text))]
     return " ".join([*(facet("tag", tag) for tag in tags), *words])
@@ -177,7 +177,7 @@ def _tsquery(required: Iterable[Iterable[_Way]], excluded: Sequence[_Way]) -> st
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Build the `tsvector` of an image (PostgreSQL) from its texts by column."""
+    """Build the `tsvector` of an image (PostgreSQL) from the result of `texts_of`."""
     lexemes: list[str] = []
     position = 1
     for name in _COLUMNS:

@@ -61,7 +61,7 @@ class IndexHealing:
         """Rebuild the index by reading every image, or resume an interrupted rebuild.
 
         If `restart` is True, start from the beginning. `progress` is called after each page. Return
-        None if another process is rebuilding the index. The images are also counted again.
+        None if another process is rebuilding the index. The facet counts are recomputed, too.
         """
         # The epoch, since no server starts here. The call only notes a change of the storage.
         await (await comparison_rows(self.database)).note_start(datetime.fromtimestamp(0, UTC))
@@ -109,7 +109,7 @@ class IndexHealing:
 
 
 async def never_pauses(_: float) -> bool:
-    """Return False without a pause. Commands pass this function as `stops_within`."""
+    """Return False at once. With this `stops_within`, a command neither pauses nor stops."""
     return False
 
 

@@ -54,12 +54,12 @@ _Counts = list[FacetCount]
     model=_Counts, lora=_Counts, sampler=_Counts, tool=_Counts, day=_Counts, tag=_Counts | None,
 )  # fmt: skip
 class SearchFacets(BaseModel):
-    """Number of images with each value."""
+    """Values of images, such as models and tags, each with the number of images that have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """Operations that search images, and that count their values."""
+    """Operations that search images, and that count images by model, tag and other properties."""
 
     database: Database
     authorize: Authorize
@@ -104,14 +104,14 @@ class SearchOperation:
 
 @dataclass(frozen=True, slots=True)
 class EntryMarks:
-    """Hook of listings (`EntryHook`) that adds the AI marks of the images."""
+    """Hook (`EntryHook`) that adds the AI mark of each image to a listing."""
 
     database: Database
 
     async def members(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, Mapping[str, object]]:
-        """Return the AI marks by key, or {} if the database is closed or responds too late."""
+        """Return known AI marks by key, or {} if the database has not responded by `deadline`."""
         if self.database.is_open:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
                 async with asyncio.timeout_at(deadline):

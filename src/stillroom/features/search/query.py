@@ -85,7 +85,7 @@ def cursor_behind(place: Place) -> str:
     """Return the cursor for the page that follows an image.
 
     `place` is the position of the image, as in `SearchQuery.after`, but with its path instead of
-    its storage key. The client knows the image already, so the cursor reveals nothing.
+    its storage key. The client knows the image already, so the cursor reveals nothing new.
     """
     text = ".".join(map(str, place)) if isinstance(place, tuple) else str(place)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

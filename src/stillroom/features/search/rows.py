@@ -172,7 +172,7 @@ class SearchRows(Rows):
             written(connection, changes)
 
     def remove(self, connection: sa.Connection, removed: Sequence[Removed]) -> None:
-        """Remove the rows of deleted images, as the last step of another transaction."""
+        """Remove the rows of deleted images in the caller's transaction, as its last step."""
         gone = {image.key: image for image in removed}
         self._write(connection, {}, gone, {}, certain=False, compared_with=None)
 
@@ -184,7 +184,7 @@ class SearchRows(Rows):
         return image_of(rows[0]) if rows else None
 
     async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
-        """Return the AI marks of those image versions that the index contains, by key."""
+        """Return the AI marks by key. Images whose indexed version differs are omitted."""
         etags = {image.key.text: image.etag for image in images}
         columns = search_images.c
         statement = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(

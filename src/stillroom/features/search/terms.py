@@ -59,7 +59,7 @@ def parse_terms(text: str) -> FactsQuery:
 
 
 def terms_of(name: str, text: str) -> tuple[Term, ...]:
-    """Parse the value of a query parameter such as `model`, which must not be empty."""
+    """Parse the value of a query parameter such as `model`. If invalid, raise ValueError."""
     has_phrases = FACETS[name].matches == "words"
     parts = _PHRASE.findall(text) if has_phrases else [("", "", text)]
     terms = list[Term]()
@@ -93,7 +93,7 @@ def narrowed(query: FactsQuery, **limits: int) -> FactsQuery:
     """Return the query with additional limits on the save time and the file size.
 
     The keyword arguments are fields of `FactsQuery`, such as `size_from`. A limit that is wider
-    than the same limit of the query changes nothing.
+    than the query's own limit has no effect.
     """
     for name, limit in limits.items():
         known = getattr(query, name)

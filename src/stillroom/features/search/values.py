@@ -61,7 +61,7 @@ class Indexed:
     etag: str
 
     def is_of(self, image: StoredImage) -> bool:
-        """Return whether this is the version of a stored image."""
+        """Return whether the indexed version is that of `image`."""
         return (self.save_id, self.etag) == (image.save_id, image.etag)
 
 

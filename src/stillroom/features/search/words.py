@@ -81,5 +81,5 @@ def folder_facets(key: str) -> Iterator[str]:
 
 
 def folder_facet(prefix: str) -> str | None:
-    """Return the index word for the innermost folder of a key prefix, or None without a folder."""
+    """Return the index word for the innermost folder of a key prefix, or None if it has none."""
     return [None, *folder_facets(prefix)][-1]

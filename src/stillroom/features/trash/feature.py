@@ -15,7 +15,7 @@ from stillroom.store.uploads import SavesUploads
 
 
 class TrashFeature(Feature):
-    """Trash, if the settings enable it. Files in the trash still expire if it is disabled later."""
+    """Trash, if it is enabled. After it is disabled, the files in the trash still expire."""
 
     trash: Trash | None = None
 

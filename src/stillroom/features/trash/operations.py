@@ -50,13 +50,13 @@ class TrashParameters:
 
 
 class PathToRestore(JsonForm, max_bytes=16 * 1024, example='{"path": "…"}'):
-    """Request body: path for the image. By default, it is restored to its former path."""
+    """Request body: path at which to restore an image. The default is its former path."""
 
     path: str | None = Field(default=None, examples=[PATH_EXAMPLE])
 
 
 class TrashToRestore(JsonForm, max_bytes=128 * 1024, example='{"ids": ["…"]}'):
-    """Request body: ids in the trash."""
+    """Request body: trash ids of the images and runs to restore."""
 
     ids: list[str] = Field(min_length=1, max_length=1000, examples=[[ID_EXAMPLE]])
 
@@ -150,7 +150,7 @@ class TrashOperations:
 
     @Operation("DELETE", "/{trash_id}", (404, 501, 503), answer=DeletedImage)
     async def purge_trash(self, request: Request) -> Response:
-        """Delete a deleted image or run for good."""
+        """Permanently delete an image or run that is in the trash."""
         call, trash = await self._begin(request, "storage:delete")
         files = await trash.find(call.path_id("trash_id"))
         path = _require(call.grant, files[0], "storage:delete")
@@ -182,7 +182,7 @@ class TrashOperations:
 
 
 def _require(grant: Grant, file: "TrashedFile", *scopes: Scope) -> ImagePath:
-    """Return the path of a deleted image or run. Raise an error if the grant lacks a scope."""
+    """Return a deleted image's or run's path. Raise an error if the grant lacks a scope for it."""
     path = ImagePath(file.path.rstrip("/"))
     for scope in scopes:
         (grant.require_folder if file.is_of_run else grant.require)(scope, path)

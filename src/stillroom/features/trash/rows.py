@@ -40,7 +40,7 @@ class TrashedFile(NamedTuple):
 
     @property
     def is_of_run(self) -> bool:
-        """True for an image or the manifest of a deleted run."""
+        """True if the file belongs to a deleted run, as an image or as the manifest."""
         return self.path.endswith("/")
 
     @property
@@ -86,7 +86,7 @@ class TrashRows(Rows):
     async def cancel_others(self, file: TrashedFile) -> None:
         """Cancel the pending deletions that the image had before it was moved to the trash.
 
-        If one of them was an erasure, the file in the trash is due at once.
+        If one of them is an erasure (docs/media.md), it is kept, and the file is due at once.
         """
         moved = deletions.c.storage_key == file.storage_key, deletions.c.save_id == file.save_id
         is_erased = sa.exists().where(*moved, deletions.c.reason == ERASED)
@@ -104,7 +104,7 @@ class TrashRows(Rows):
     async def page(
         self, before: uuid.UUID | None, limit: int, prefix: str
     ) -> Sequence[sa.Row[Any]]:
-        """Return a row for each image or run, newest first, after the row with the id `before`."""
+        """Return one row for each image or run that is older than the id `before`, newest first."""
         # LIKE would ignore case in SQLite.
         entries = _ENTRIES.where(sa.func.substr(trash.c.path, 1, len(prefix)) == prefix)
         if before is not None:
@@ -112,12 +112,12 @@ class TrashRows(Rows):
         return await self._read(entries.limit(limit))
 
     async def find(self, trash_id: uuid.UUID) -> Sequence[TrashedFile]:
-        """Return the files with an id in the trash."""
+        """Return the files with a trash id: one image, or all files of a run."""
         files = sa.select(*_COLUMNS).where(trash.c.trash_id == trash_id)
         return [TrashedFile(**row._asdict()) for row in await self._read(files)]
 
     async def find_oldest(self, after: uuid.UUID | None) -> Sequence[TrashedFile]:
-        """Return the files with the oldest id, or with the oldest id after `after`."""
+        """Return the files of the oldest image or run, or of the oldest after the id `after`."""
         oldest = sa.select(trash.c.trash_id).order_by(trash.c.trash_id).limit(1)
         if after is not None:
             oldest = oldest.where(trash.c.trash_id > after)
@@ -125,7 +125,7 @@ class TrashRows(Rows):
         return await self.find(ids[0].trash_id) if ids else ()
 
     async def claim(self, claim: uuid.UUID, files: Sequence[TrashedFile], lease: timedelta) -> None:
-        """Claim all files with one id. Raise `BackendUnavailable` if one is claimed already."""
+        """Claim all files of an image or run, or raise `BackendUnavailable` if one is claimed."""
         ids = sa.select(trash.c.id).where(trash.c.trash_id == files[0].trash_id)
         free = sa.update(deletions).where(deletions.c.id.in_(ids), leases.is_free(deletions))
         async with self._engine.writing() as connection:

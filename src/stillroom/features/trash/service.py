@@ -76,7 +76,7 @@ class Trash:
     retention: timedelta
 
     async def delete(self, key: StorageKey, condition: Condition) -> Mapping[str, object]:
-        """Move an image to the trash if it meets the condition. Return its id for the response."""
+        """Move an image to the trash if `condition` holds. Return its trash id for the response."""
         for _ in range(_ATTEMPTS):
             image = await self.storage.stat(key)
             condition.check(image.etag)
@@ -122,7 +122,7 @@ class Trash:
     async def page(
         self, before: uuid.UUID | None, limit: int, prefix: str
     ) -> tuple[Sequence[Any], uuid.UUID | None]:
-        """Return a page of rows that have a file, and `before` of the next page (or None)."""
+        """Return a page of rows that have a file, and `before` for the next page (None if last)."""
 
         async def exists(entry: Any) -> bool:  # noqa: ANN401  (a row)
             return entry.path.endswith("/") or await self._exists(entry)
@@ -134,7 +134,7 @@ class Trash:
         return [*itertools.compress(page, have_files)], following
 
     async def find(self, trash_id: uuid.UUID) -> Sequence["TrashedFile"]:
-        """Return the files with an id in the trash, or raise `TrashNotFound`."""
+        """Return the files of a deleted image or run by its trash id, or raise `TrashNotFound`."""
         if files := await (await trash_rows(self.database)).find(trash_id):
             return files
         raise TrashNotFound
