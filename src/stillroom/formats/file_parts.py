@@ -87,7 +87,7 @@ class FileParts:
         return part[start - at : start - at + length]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request 64 KiB from `start`, unless the first `needed` bytes have been read."""
+        """Request 64 KiB from `start`, unless the first `needed` of these have been read."""
         left = self.size - start
         try:
             self.bytes_at(start, min(needed, left))

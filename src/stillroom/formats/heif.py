@@ -9,7 +9,7 @@ from stillroom.formats.pixels import CODED_SPACES, icc_name
 
 
 def size(parts: FileParts) -> tuple[int, int]:
-    """Return the width and height of the largest item; others are tiles, masks or thumbnails.
+    """Return the width and height of the largest item. Others are tiles, masks or thumbnails.
 
     Encoders add pixels to fill whole blocks, and the `clap` property crops these pixels.
     Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.

@@ -35,7 +35,7 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def inner_boxes(
     parts: FileParts, start: int, end: int, *required: bytes
 ) -> dict[bytes, tuple[int, int]]:
-    """Return (start, end) by box type. Raises `BrokenHeader` if one of `required` is missing."""
+    """Return the content range by box type. Raises `BrokenHeader` if a required box is missing."""
     inner = {kind: (at, until) for kind, at, until in boxes(parts, start, end)}
     if not inner.keys() >= set(required):
         raise BrokenHeader
@@ -84,7 +84,7 @@ class Location:
 def locations(parts: FileParts, start: int, end: int, *, most: int = 0) -> Iterator[Location]:
     """Yield the locations of up to `MAX_ITEMS` items in an `iloc` box (ISO/IEC 14496-12, 8.11.3).
 
-    An item may have 64 extents. `most` is a higher limit, for all items and extents together.
+    An item has up to 64 extents. Up to `most` items and extents in total may exceed both limits.
     """
     widths, at = LocationWidths.of(parts, start), start + 6
 

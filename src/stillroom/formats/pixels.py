@@ -55,7 +55,7 @@ def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int,
     """Return the size at which a video is displayed.
 
     One side of the coded size is enlarged, so that the aspect ratio is that of `display`. If
-    `display` only crops padding, it is returned unchanged. A size that contains a zero is ignored:
+    `display` only crops padding, it is returned unchanged. If one size has a 0, use the other:
     https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width
     """
     (width, height), (across, down) = coded, display

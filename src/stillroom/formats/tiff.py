@@ -35,7 +35,7 @@ def byte_order(parts: FileParts) -> str:
 
 
 def directory(parts: FileParts, order: str, start: int) -> Iterator[Entry]:
-    """Yield the entries of the directory at the offset `start`. See `byte_order` for `order`."""
+    """Yield the entries of the directory at the offset `start`. `order` is the `byte_order`."""
     for index in range(parts.numbers(order + "H", start)[0]):
         at = start + 2 + 12 * index
         tag, kind, count = parts.numbers(order + "HHI", at)

@@ -121,7 +121,7 @@ def _is_turned(parts: FileParts, start: int, end: int) -> bool:
 
 
 def _find_top_level(parts: FileParts, element: int) -> tuple[int, int]:
-    """Return the content's start and end of a top-level element, which `SeekHead` may locate."""
+    """Return the content start and end of a top-level element, found by `SeekHead` if necessary."""
     first, end = _find_segment(parts)
     position = None
     for kind, at, until in elements(parts, first, end):

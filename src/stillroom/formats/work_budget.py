@@ -46,7 +46,7 @@ class WorkBudget:
             raise TooMuchWork
 
     def inflate(self, packed: bytes, most: int) -> tuple[bytes, bool]:
-        """Decompress up to `most` bytes. Return whether these are all. May raise `zlib.error`."""
+        """Return up to `most` inflated bytes, and True if these are all. May raise `zlib.error`."""
         self.hand_out(len(packed))
         inflater = zlib.decompressobj()
         data = inflater.decompress(packed, max(1, min(most, self.data + 1)))
@@ -54,7 +54,7 @@ class WorkBudget:
         return data, inflater.eof
 
     def part_at_once(self) -> "WorkBudget":
-        """Split off a budget for about a millisecond, so that the event loop is not blocked."""
+        """Split off a budget for about 1 ms of parsing, so that the event loop is not blocked."""
         left = (self.looks, self.data, self.characters)
         part = WorkBudget(*map(min, left, _AT_ONCE))
         self.looks -= part.looks

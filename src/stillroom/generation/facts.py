@@ -54,7 +54,7 @@ Names = Mapping[str, str | tuple[str, ...]]
 
 
 def names_of(same: str = "", **others: str | tuple[str, ...]) -> Names:
-    """Return a tool's `Names`. `same` lists the fields for which the tool uses the same name."""
+    """Map fields to a tool's names for them. `same` lists fields whose name the tool also uses."""
     return {**{name: name for name in same.split()}, **others}
 
 

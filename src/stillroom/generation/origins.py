@@ -11,7 +11,7 @@ from stillroom.generation.facts import MAX_ITEMS, MAX_ORIGIN, name
 _SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _KIND_OF_FOLDER: Final = re.compile(r" ?\[(?:input|output|temp)\]$")
 _NO_PATH: Final = re.compile(r"[/~]|[A-Za-z][\w+.-]*:|.*//|(?:.*/)?\.\.?(?:/|$)", re.DOTALL)
-"""Beginning of absolute paths and URLs, empty segments, `.` and `..`."""
+"""Pattern of texts that cannot be paths in a store: absolute paths, URLs, `//`, `.` and `..`."""
 
 
 def is_sha256(origin: str) -> bool:
@@ -28,7 +28,7 @@ def origins_of(values: Iterable[object]) -> tuple[str, ...] | None:
     """Return the origins among untrusted values, at most 100, or None if there are none.
 
     Values that cannot be paths in a store are skipped. ComfyUI adds the kind of a folder to a name,
-    as in `fox.png [output]`, which is removed (folder_paths.py, `annotated_filepath`).
+    as in `fox.png [output]`. This suffix is removed (folder_paths.py, `annotated_filepath`).
     """
     texts = (value for value in values if isinstance(value, str) and len(value) <= MAX_ORIGIN)
     names = (_KIND_OF_FOLDER.sub("", name(text) or "").replace("\\", "/") for text in texts)

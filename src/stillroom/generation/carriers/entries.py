@@ -21,7 +21,7 @@ _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")  # JUMBF type 
 
 @dataclass(slots=True, eq=False)
 class Entries:
-    """Metadata of a file. The texts are by PNG keyword, or by a name like `exif:UserComment`."""
+    """Metadata of a file. `texts` maps PNG keywords, or names like `exif:UserComment`, to texts."""
 
     budget: WorkBudget
     texts: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Entries:
             self.texts.setdefault(name, text)
 
     def read(self, parts: FileParts, *extents: tuple[int, int], with_mark: bool = True) -> bytes:
-        """Join the bytes of `extents`. If too many, call `mark_broken` and return `b""` instead."""
+        """Return the bytes of `extents`. If they are too long, return `b""` (see `mark_broken`)."""
         is_small = sum(length for _, length in extents) <= _MAX_TEXT_BYTES
         if is_small and all(parts.allows(*extent) for extent in extents):
             return b"".join(parts.bytes_at(*extent) for extent in extents)
@@ -45,7 +45,7 @@ class Entries:
         return b""
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record that some metadata cannot be read. `with_mark`: it may contain an AI mark."""
+        """Record that metadata is unreadable. If `with_mark`, it may have contained an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 

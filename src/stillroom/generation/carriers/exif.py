@@ -72,7 +72,7 @@ def _decode_comment(value: bytes) -> str:
 
 
 def _decode_utf16(text: bytes) -> str:
-    """Decode UTF-16 in the byte order with more ASCII characters, since none is standardized."""
+    """Decode UTF-16. Without a byte order mark, assume the order with more ASCII characters."""
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return text.decode("utf-16", "replace").rstrip("\0")

@@ -25,7 +25,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of a WebP file, and set its flag for XMP; see `Writer`."""
+    """Replace the XMP packet of a WebP file, and set the file's XMP flag; see `Writer`."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader

@@ -59,7 +59,7 @@ def walk(graph: Graph) -> Generation:
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """Return the nodes that save images, or else the final nodes, without previews if possible."""
+    """Return the saving nodes, or else the final nodes except previews, or else all final nodes."""
     sinks = [node for node in graph.nodes.values() if graph.link(node, *_PICTURES) is not None]
     savers = [node for node in sinks if _has_words(node, _SAVER)]
     if savers:
@@ -184,7 +184,7 @@ class _Walk:
         return texts.pop() if len(texts) == 1 else None
 
     def _own_texts(self, node: Node, role: str) -> set[str | None] | None:
-        """Return the texts in a node's own inputs, or None if it only combines other nodes."""
+        """Return the texts in a node's own inputs, or None if it only joins other nodes' texts."""
         inputs = node.inputs
         if isinstance(inputs.get(role), str):
             return {inputs[role]}
@@ -201,7 +201,7 @@ class _Walk:
         return own[:1] or joined or (links.values() if node.is_passing else ())
 
     def _models(self, guider: Node) -> list[Node]:
-        """Return the nodes from a sampler's or guider's model input back to the model's loader."""
+        """Return the chain of nodes from the model input of a sampler or guider to the loader."""
         models: list[Node] = []
         node = self._graph.link(guider, "model")
         while node is not None and len(models) < MAX_DEPTH:

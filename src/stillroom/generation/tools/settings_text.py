@@ -27,7 +27,7 @@ _LOOKS_OF_A_LORA: Final = 3
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> dict[str, Any]:
-    """Parse a settings text. Return its settings by name, `prompt` and `negative_prompt`.
+    """Parse a settings text. Return a dictionary of settings, `prompt` and `negative_prompt`.
 
     `negative` is the label before the negative prompt. Without that label, `negative_prompt` is
     None. If a setting is repeated, its first value is used.

@@ -144,7 +144,7 @@ class _ItemPlaces:
         self.all = {place.number: place for place in places}
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return the start and length of an item's extents; None if they are not in this file."""
+        """Return (start, length) of each extent of an item, or None if the file lacks the item."""
         place = self.all.get(number)
         if place and _is_in_file(place):
             return [(place.base + offset, length) for _, offset, length in place.extents]
