@@ -115,7 +115,7 @@ class Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers. With one worker, stop the server: a closed terminal sends SIGHUP."""
+        """Replace all workers. If there is only one, stop: a closed terminal also sends SIGHUP."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:

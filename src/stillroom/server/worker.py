@@ -43,7 +43,7 @@ class WorkerServer(uvicorn.Server):
         self._supervisor = supervisor
 
     def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
-        """Start the shutdown. Further signals are ignored: the supervisor kills its workers."""
+        """Start the shutdown. Further signals have no effect: only the supervisor kills workers."""
         del sig, frame
         self.should_exit = True
 
@@ -108,7 +108,7 @@ class Worker(Process):
     def listen(self, tick_s: float) -> None:
         """Receive the response to a ping, if any, and send the next ping when it is due.
 
-        The caller calls this every `tick_s` seconds.
+        The caller must call this every `tick_s` seconds.
         """
         with contextlib.suppress(OSError, EOFError):
             if self._is_ping_pending and self.parent_conn.poll():

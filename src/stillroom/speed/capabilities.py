@@ -40,7 +40,7 @@ class PinsNames(Protocol):
     """
 
     def known_name(self, image: StoredImage) -> str | None:
-        """Return the hard link (pinned name) to this image version, or None if it has none."""
+        """Return the hard link (pinned name) to this image version, or None if there is none."""
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
         """Create a hard link for a proxy. Return None if the server must send the image."""

@@ -39,7 +39,7 @@ class ProxySendfile:
     key: bytes  # authenticates nginx, so that other clients get no response without a body
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether nginx forwarded the request and would send the same response."""
+        """Return whether nginx forwarded the request and would respond as Stillroom does."""
         offered, requested_range = fields.get(OFFER), fields.get("range")
         if offered is None or answer.length < MIN_BYTES:
             return False

@@ -36,7 +36,7 @@ class SpeedSettings(Settings):
     """Maximum length of a request target (path and query) in bytes; a longer target gets 414."""
 
     head_timeout_seconds: float = Field(default=10, gt=0)
-    """Seconds for the first byte of a connection, and for the rest of a request head; then 408."""
+    """Seconds to wait for a connection's first byte or a request's head; a late head gets 408."""
 
     min_body_bytes_per_second: int = Field(default=1024, ge=0)
     """Minimum speed of an upload. A body that is slower for 30 seconds gets 408."""
@@ -54,7 +54,7 @@ class SpeedSettings(Settings):
     still read."""
 
     sendfile: Literal["off", "x-accel"] = "off"
-    """`x-accel`: nginx sends large images itself, docs/deploying.md#bytes-from-nginx."""
+    """`x-accel`: nginx sends large images itself; see docs/deploying.md#bytes-from-nginx."""
 
     sendfile_key: SecretStr | None = None
     """Key that nginx sends in `X-Stillroom-Sendfile`. Required with `x-accel`. At least 16 letters

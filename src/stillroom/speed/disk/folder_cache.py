@@ -68,7 +68,7 @@ class FolderCache(FolderNames):
     def reading(self, fd: int) -> Iterator[Callable[[list[str]], None] | None]:
         """Context manager: watch an open folder while the caller reads it, and cache its names.
 
-        The value is a function that adds names, or None if the folder cannot be cached.
+        The value after `as` is a function that adds names, or None if the folder cannot be cached.
         """
         ident = _ident(fd)
         folder = self._start_watching(fd, ident)
@@ -138,7 +138,7 @@ class FolderCache(FolderNames):
 
     @contextlib.contextmanager
     def _lock_folder(self, ident: Ident, folder: "_WatchedFolder") -> Iterator[None]:
-        """Lock a cached folder. If the block fails, drop its names: they may be wrong."""
+        """Lock a cached folder. If the block fails, drop the folder's names: they may be wrong."""
         with folder.lock:
             try:
                 yield
@@ -211,7 +211,7 @@ def _ident(fd: int) -> Ident:
 
 
 def _read_states(folder_fd: int, names: set[str]) -> dict[str, bool]:
-    """Map each name to True if it is now a file, and `name/` to True if it is now a folder."""
+    """Map each name to whether it is now a file, and `name/` to whether it is now a folder."""
     states = {}
     for name in names:
         try:

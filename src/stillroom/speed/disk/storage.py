@@ -49,7 +49,7 @@ class FastDiskStorage(DiskImageStorage):
         return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
 
     def known_name(self, image: StoredImage) -> str | None:
-        """Return the hard link (pinned name) to this image version, or None if it has none."""
+        """Return the hard link (pinned name) to this image version, or None if there is none."""
         return self._pinned_names.find(image.save_id)
 
     async def pinned_name(self, image: OpenedImage) -> str | None:

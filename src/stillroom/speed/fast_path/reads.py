@@ -2,7 +2,7 @@
 
 One cache maps the bytes of a request line to the image's properties, the response head and the
 body. The other cache maps the bytes of header fields that have passed all checks to the permissions
-of their token. Each request still checks that the token has not expired and permits to read the
+of their token. Each request still checks that the token has not expired and permits reading the
 folder, and that the image has not changed. The ASGI application handles other requests.
 """
 

@@ -244,7 +244,7 @@ class FileResponses:
         return self._head(without_body(answer, _NAME.decode()).headers)
 
     def _delegate(self, answer: Answer, image: StoredImage) -> Response | None:
-        """Return a response that makes a proxy send the image, or None if it has no hard link."""
+        """Return a response that makes a proxy send the image, or None if no hard link exists."""
         name = self._sendfile and self._sendfile.storage.known_name(image)
         if not name:
             return None  # the ASGI path creates the name
@@ -265,7 +265,7 @@ def _in_memory(answer: Answer) -> Response:
 
 
 _buffer: Final = memoryview(bytearray(_MAX_COPIED_BYTES))
-"""Buffer for images. Each one is sent before the event loop handles another request."""
+"""Buffer for one image, which is sent before the event loop handles another request."""
 
 
 def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:

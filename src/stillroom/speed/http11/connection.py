@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
     # Answering ---------------------------------------------------------------------------
 
     def run(self, handler: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine that handles a request in a task. A slow shutdown cancels the task."""
+        """Start a task for a coroutine that handles a request. A slow shutdown cancels the task."""
         task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
     # Timeouts ----------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Close or respond with 408 after a timeout. `now` is the event loop's time."""
+        """Close the connection or respond with 408 after a timeout. `now` is the loop's time."""
         settings, waited_s = self._service.settings, now - self._since
         if self._has_stopped_reading(now):
             self.abort()

@@ -80,4 +80,4 @@ class FastPath(Protocol):
         """Respond to a raw request head from the cache. Return False if nothing was sent."""
 
     def learn(self, connection: "Connection", data: bytes, request: Request) -> bool:
-        """Respond to a valid request head and cache it. Return False if nothing was sent."""
+        """Cache a valid request head, and respond to it. Return False if nothing was sent."""
