@@ -108,7 +108,7 @@ class LocalMedia(MediaLibrary):
         return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
     def delete(self, resource_id: ResourceId, *, now: bool = False) -> "MediaResource | None":  # type: ignore[override]  # it has always returned what the service returns
-        """Delete a resource; see `MediaResourceService.delete` and, for `now`, its `erase`."""
+        """Delete a resource: see `MediaResourceService.delete`, or `erase` if `now` is True."""
         parsed_id = parse_id(str(resource_id), ("id",))
         if now:
             return self._wait(lambda media: media.erase(parsed_id))
@@ -176,7 +176,7 @@ class _Runtime:
 
     @property
     def is_usable(self) -> bool:
-        """True if this process created the object, and this thread does not run its event loop."""
+        """True in the process that created the object, except in the thread of its event loop."""
         is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
         return self.pid == os.getpid() and not is_in_loop
 

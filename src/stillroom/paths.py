@@ -29,10 +29,10 @@ MAX_SEGMENT_BYTES: Final = 255
 """Maximum length of a path segment: NAME_MAX on Linux filesystems, and the limit of SeaweedFS."""
 
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,254}")
-"""Pattern for most segments. Matching it is fast, and implies that all rules below hold."""
+"""Pattern that most segments match. A matching segment is valid, so further checks are skipped."""
 
 _PLAIN_TARGET = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-"""Pattern for whole paths of such segments without escapes, up to the length of one segment."""
+"""Pattern that most raw paths match. A match of up to `MAX_SEGMENT_BYTES` needs no more checks."""
 
 _FORBIDDEN = re.compile(
     "["
@@ -58,7 +58,7 @@ class ImagePath:
 
     @classmethod
     def parse(cls, text: str, *, at: tuple[str, ...] = ("path", "path")) -> Self:
-        """Parse percent-decoded text, or raise `InvalidPath`. `at` is its place in the request."""
+        """Parse percent-decoded text, or raise `InvalidPath`. `at` locates it in the request."""
         _check_start(text, at=at)
         for segment in text.split("/"):
             _check_segment(segment, whole=True, at=at)
@@ -119,7 +119,7 @@ class StorageKey:
 
     @property
     def is_media(self) -> bool:
-        """Return whether the key is that of a media resource. Its bytes then never change."""
+        """Return whether the key is that of a media resource, whose bytes never change."""
         return self.text.startswith(MEDIA_PREFIX)
 
 
@@ -224,7 +224,7 @@ def _check_start(text: str, *, at: tuple[str, ...]) -> None:
 
 
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
-    """Raise `InvalidPath` if a segment is not allowed. If not `whole`, check its beginning."""
+    """Raise `InvalidPath` for a forbidden segment, or beginning of a segment if not `whole`."""
     if _PLAIN_SEGMENT.fullmatch(segment):
         return
     if whole and not segment:

@@ -102,7 +102,7 @@ class Migration:
             self._note(ProgressEvent(MigrationOutcome.EXTRA, entry.text, detail=detail))
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy and count one image. Return None if the source does not have it."""
+        """Copy one image and count the result. Return None if the image is not in the source."""
         try:
             event = await self._copy_with_retries(key)
         except errors.ImageNotFound:

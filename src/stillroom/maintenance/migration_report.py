@@ -56,7 +56,7 @@ class MigrationStats:
         return self.wrong + sum(self.counts[outcome] for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:
-        """Count an event. If it is a problem or an extra file, add it to `problems`."""
+        """Count an event. Add problems, unexpected files and extra images to `problems`."""
         if event.outcome in PROBLEMS:
             if event.name in self._problem_names:
                 return  # already counted before the row transfer retried this image

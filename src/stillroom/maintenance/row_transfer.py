@@ -145,7 +145,7 @@ class _Pass:
                     self.stats.counts[takeover.outcome] += 1
 
     async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
-        """Return the resource with the save id of the copy, or None if there is no copy."""
+        """Return the resource with its copy's save id, or None if its image was not copied."""
         key, sha256 = resource.storage_key, resource.content_hash
         copy = await self.migration.find_copy(key, sha256)
         if copy is None and self.migration.dry_run:

@@ -10,7 +10,7 @@ from stillroom.store.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 
 
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open a store for inspection. `known` are expected files in the data directory."""
+    """Open a store for inspection. Files in `known` are not reported as unexpected."""
     if isinstance(config, R2Config):
         from stillroom.maintenance.inspection.bucket import R2Inspection
 

@@ -118,7 +118,7 @@ class DiskInspection:
 
 
 class _Uncached(DiskImage):
-    """Open image whose file is dropped from the page cache when it is closed."""
+    """Image that is open for reading. `close` also drops its file from the page cache."""
 
     __slots__ = ()
 

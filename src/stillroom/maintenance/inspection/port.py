@@ -39,7 +39,7 @@ class Inspection(Protocol):
         """Yield the keys after `after` that begin with `prefix`, and the unexpected files."""
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open an image. The bytes and the metadata are of the same version."""
+        """Open an image. The bytes and the metadata belong to the same version."""
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """Return the current metadata of an image."""

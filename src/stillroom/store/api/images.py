@@ -191,7 +191,7 @@ class ImageOperations:
     async def delete(
         self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, purge: bool = False
     ) -> Mapping[str, object]:
-        """Delete an image. Return more response fields: the id of the image in the trash, if any.
+        """Delete an image. Return additional response fields: the image's id in the trash, if any.
 
         The caller has checked the permission. With `purge`, the image is not moved to the trash.
         """
