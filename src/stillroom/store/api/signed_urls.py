@@ -61,7 +61,7 @@ class UrlToSign(JsonForm, max_bytes=4 * 1024**2, example='{"path": "…"}'):
 
 
 class UrlsToSign(JsonForm):
-    """Request body: images or thumbnails for which URLs are signed, each with its own result."""
+    """Request body: paths of images. One URL is signed for each image, or for its thumbnail."""
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     expires_in: Lifetime = 3600
@@ -133,7 +133,7 @@ class UrlSigning:
     async def sign_urls(self, request: Request) -> Response:
         """Sign URLs that work without a token, as `<img>` requires. The images need not exist.
 
-        A URL of a ZIP file leads to the images that are there when it is opened.
+        A ZIP file contains the images that exist when its URL is opened.
         """
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")

@@ -152,9 +152,9 @@ class Fields(BaseSettings):
     images: use it only for temporary data."""
 
     group_commit: Literal["auto", "on", "off"] = "auto"
-    """Save more images at once where a flush to the disk takes a millisecond or more (`auto`).
-    There, `auto` also lets them share flushes on XFS with Linux 5.17 or newer, and `on` on ext4 as
-    well; `off` does neither. See docs/performance.md#making-it-faster."""
+    """If a flush to the disk takes a millisecond or more, `auto` saves more images at once and, on
+    XFS with Linux 5.17 or newer, lets them share flushes. `on` always does both, also on ext4.
+    `off` does neither. See docs/performance.md#making-it-faster."""
 
     sweep_interval_seconds: float = Field(default=30, ge=0)
     """Seconds between runs of the background jobs, such as due deletions, in each process. With 0,
@@ -218,8 +218,8 @@ class Fields(BaseSettings):
     """`Cache-Control` header that is stored with every image, for the CDN and browsers."""
 
     r2_media_cache_control: Annotated[str, HEADER, STRIPPED] = "public, max-age=86400, immutable"
-    """The same for files of the media library, which never change:
+    """`Cache-Control` header for files of the media library, which never change:
     docs/r2.md#after-a-deletion. `stillroom media recache` writes it to stored files."""
 
     r2_check_exists: bool = True
-    """Check that an image exists before redirecting. With `false`, the CDN caches its own 404s."""
+    """Check that an image exists before redirecting. If `false`, the CDN sends and caches 404s."""

@@ -34,7 +34,7 @@ def variable_names() -> list[str]:
 
 
 def former_values() -> dict[str, object]:
-    """Return the values of variables whose former name is set. The new name has priority."""
+    """Return variables that are set by a former name. If both names are set, the new one counts."""
     return {
         name: os.environ.get(name) or os.environ[former]
         for former, name in _RENAMED.items()
@@ -43,7 +43,7 @@ def former_values() -> dict[str, object]:
 
 
 def read_file(file: Path) -> tuple[dict[str, object], list[str]]:
-    """Read a file with `NAME=value` lines. Return Stillroom's variables, and all names."""
+    """Read `NAME=value` lines from a file. Return Stillroom's variables, and all names in it."""
     try:
         variables = dotenv_values(file, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
