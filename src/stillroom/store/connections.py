@@ -64,7 +64,7 @@ class Response:
 
 
 async def look_up(host: str, port: int) -> Addresses:
-    """Look up the addresses of a host, in a thread of the event loop."""
+    """Look up the addresses of a host in the thread pool of the event loop."""
     return await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
     )
@@ -90,7 +90,7 @@ class Connections:
         The kernel closes a connection whose peer acknowledges nothing for `stalled_s` seconds. A
         new connection may take `connect_s` seconds (default: `CONNECT_S`), and an unused connection
         is kept for `idle_s` seconds. With `needs_length`, a response must be chunked or declare
-        its length. Otherwise, the end of the connection may be the end of a response.
+        its length. Without it, a response may also end when the server closes the connection.
         """
         self._host = host
         self._port = port

@@ -42,7 +42,7 @@ class ChangeResult:
     doubtful: bool = False  # an earlier attempt got no response and may have been carried out
 
     def certain(self) -> Self:
-        """Return this result. Raise `BackendUnavailable` if it is doubtful."""
+        """Return this result, or raise `BackendUnavailable` if `doubtful` is set."""
         if self.doubtful:
             raise BackendUnavailable(
                 "cannot find out what the bucket supports, because its requests fail: try again "
@@ -130,8 +130,8 @@ class ObjectStore(Protocol):
     """
 
     keeps_guards: bool
-    """True if the provider documents that it supports conditional writes, but no conditional
-    deletions. Otherwise, the bucket is tested."""
+    """True if the provider's documentation says that it supports conditional writes, but not
+    conditional deletions. If False, tests find out what the bucket supports."""
 
     async def put(
         self,
@@ -261,4 +261,4 @@ class TakesPresignedUploads(ObjectStore, Protocol):
         """Return the metadata and the first bytes of an object, or None if it does not exist."""
 
     async def bucket_rules(self, kind: str) -> Sequence[frozenset[tuple[str, str]]]:
-        """Return the bucket's `cors` or `lifecycle` rules, each as XML element names with texts."""
+        """Return the bucket's `cors` or `lifecycle` rules, each as pairs of XML tag and text."""

@@ -40,7 +40,7 @@ class AbandonedUploads:
 
         Other processes may upload to the same key, but they send their first part within
         `DEADLINE_S`. So uploads that have no part after twice this time are aborted. If `is_shared`
-        is False, there are no such processes, and the upload is also aborted by `close`.
+        is False, no other process uploads to `key`, and `close` aborts the upload without waiting.
         """
         if key in self._unknown:
             return
@@ -92,7 +92,7 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Wait up to `DEADLINE_S` for running aborts. A rule of the bucket deletes other parts."""
+        """Wait up to `DEADLINE_S` for aborts. The bucket's lifecycle rule aborts other uploads."""
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)

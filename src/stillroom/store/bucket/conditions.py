@@ -32,7 +32,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class _Probe(enum.Enum):
-    """Kind of request that is tested. Log messages contain its value after the header's name."""
+    """Kind of conditional request to test. In log messages, its value follows a header's name."""
 
     PUT = ""
     PARTS = " for images over 16 MiB"
@@ -169,7 +169,7 @@ def _fault_of(condition: str, result: ChangeResult) -> str | None:
 async def guard_for(
     store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
 ) -> Guard:
-    """Check `condition` against the current object. Return a condition on the object's ETag."""
+    """Check `condition` on the current object. Return a guard that fails after a change."""
     head = await store.head(key, deadline=deadline)
     guard = Guard(None if head is None else head.etag)
     condition.check(guard.etag)

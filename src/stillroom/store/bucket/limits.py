@@ -35,7 +35,7 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
-        """Context manager: reserve `size` bytes. After `wait_s`, raise `BackendUnavailable`."""
+        """Context manager: reserve `size` bytes, or raise `BackendUnavailable` after `wait_s`."""
         if self.has_room(size):
             self._free -= size
         else:
@@ -88,7 +88,7 @@ class KeyLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
-        """Context manager: lock `key`. At `deadline` (loop time), raise `BackendUnavailable`."""
+        """Context manager: lock `key`, or raise `BackendUnavailable` at `deadline` (loop time)."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:

@@ -41,7 +41,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
 
 
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
-    """Yield all keys after `after` in the bucket's order, also those that are no images."""
+    """Yield all keys after `after` in the bucket's order, including keys that are not images."""
     query, order = ListQuery(prefix, after), ListingOrder()
     token: str | None = None
     while True:

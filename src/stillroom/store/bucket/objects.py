@@ -88,7 +88,7 @@ async def fetch_facts(
 
 
 def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
-    """Convert an object's metadata. Another tool may have uploaded the object."""
+    """Convert the metadata of an object (perhaps uploaded by another tool) to a `StoredImage`."""
     metadata = head.metadata
     save_id = metadata.get(SAVE_ID_FIELD, "")
     media_type = metadata.get(TYPE_FIELD) or head.content_type

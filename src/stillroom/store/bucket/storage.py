@@ -131,7 +131,7 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Return the condition to send to the bucket. Raises an error if the save must fail."""
+        """Return the guard to send with a save, if any. Raises an error if `condition` fails."""
         if not condition.is_set:
             return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
@@ -220,9 +220,9 @@ class R2ImageStorage:
     ) -> None:
         """Check the object and the condition with a HEAD request, then delete the object.
 
-        Another process may save a version between the two requests. This version is kept only if
-        its bytes differ, `condition` or `save_id` is set, and the bucket supports conditional
-        deletions. With `save_id`, the deletion is not retried.
+        Another process may save a version between the two requests. That version is deleted, too,
+        unless its bytes differ and the deletion is conditional. A deletion is conditional if the
+        bucket supports that and `condition` or `save_id` is set. With `save_id`, it is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()

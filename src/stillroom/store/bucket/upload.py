@@ -26,8 +26,8 @@ GUARD_ATTEMPTS: Final = 4  # of a change, if other writers replace the image at 
 _HASHED_INLINE_BYTES: Final = 128 * 1024  # hashed on the event loop (0.1 ms, like a thread switch)
 
 _HEAP_BYTES: Final = 1024**2
-"""Maximum size of a buffer on the heap, which reuses memory: new pages for 100 KB cost 90 µs. The
-memory budget for small images limits the total size of these buffers."""
+"""Maximum size of a buffer on the heap, which reuses memory. With mmap, 100 KB would cost 90 µs.
+The memory budget for small images limits the total size of these buffers."""
 
 T = TypeVar("T")
 
@@ -171,7 +171,7 @@ class Upload:
         )
 
     async def _recover(self, received: Received, deadline: float) -> StoredImage:
-        """Return the image if an attempt without a response has saved it. Else raise an error."""
+        """Return the image if it was saved although the response was lost, else raise an error."""
         unknown = (
             "the connection to the bucket was interrupted during the save: the outcome is unknown, "
             "so save the image again"

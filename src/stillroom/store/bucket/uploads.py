@@ -56,7 +56,7 @@ class BucketUploads:
             self.store, self.unsupported = context.store, None
 
     async def open(self, key: StorageKey) -> ObjectImage:
-        """Read the metadata and the first bytes in one request. A client's SHA-256 is ignored."""
+        """Read the metadata and the first bytes in one request. The client's SHA-256 is ignored."""
         assert self.store is not None  # noqa: S101  (see `unsupported`)
         peeked = await self.store.peek(key.text, PEEKED_BYTES)
         if peeked is None:

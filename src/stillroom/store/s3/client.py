@@ -29,8 +29,8 @@ _LEAST_S: Final = 1.0  # from the start of an attempt to the deadline, since R2 
 _SLOWEST_BYTES_PER_S: Final = 1024**2  # a part of 16 MiB can be sent within one deadline
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 4.0
-"""Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds with
-429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
+"""Maximum pause between attempts, unless the bucket requests a longer one. R2 accepts one write per
+second and key, and responds with 429 to others. https://developers.cloudflare.com/r2/platform/limits/"""
 
 _TRIAL_S: Final = 60  # lifetime of a presigned URL for one request from this process
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -191,7 +191,7 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 def _without_secrets(call: Call, error: Exception) -> BucketError:
-    """Describe an error in words, because its traceback would keep up to 16 MiB in memory."""
+    """Describe an error without its traceback, which would keep up to 16 MiB in memory."""
     return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
 
 

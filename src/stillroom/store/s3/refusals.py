@@ -16,8 +16,8 @@ https://developers.cloudflare.com/support/troubleshooting/http-status-codes/clou
 NOTHING_DONE: Final = frozenset(
     ("BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch")
 )
-"""Codes that are retried, after which certainly nothing was changed. `BadDigest` and the last one
-mean that the body was damaged during the transfer."""
+"""Codes that are retried, and which mean that certainly nothing was changed. `BadDigest` and
+`XAmzContentSHA256Mismatch` mean that the body was damaged during the transfer."""
 
 _TRANSIENT_CODES: Final = NOTHING_DONE.union(
     ("ConditionalRequestConflict", "InternalError", "OperationAborted", "ServiceUnavailable")

@@ -46,7 +46,7 @@ class Signer:
         """Return the headers that authenticate a request for 15 minutes after `now` (in UTC).
 
         `path` is percent-encoded. `query` is not; the request must contain `encode_query(query)`.
-        Names of `headers` are lower-case, and values are stripped. `sha256` is of the body.
+        Names of `headers` are lower-case, and values are stripped. `sha256` is the body's hash.
         """
         second = self._second(now)
         added = {

@@ -266,7 +266,7 @@ class S3ObjectStore:
         """Check access by requesting a missing key and, if `writing`, aborting a missing upload.
 
         The abort changes nothing, is free on R2, and creates no delete marker in a bucket with
-        versioning. Any response except a missing permission is a success.
+        versioning. A bucket may refuse it for any reason except a missing permission.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)
