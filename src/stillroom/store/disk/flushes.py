@@ -81,7 +81,7 @@ class Flushes:
         """Decide whether flushes are grouped, and return the decision as a text for the log.
 
         The speed of fsync is measured with the new file `fd`. Raises `ConfigurationError` if
-        `setting` is `on` and the filesystem or the kernel does not allow it.
+        `setting` is `on` but the filesystem or the kernel does not support grouped flushes.
         """
         if setting == "off":
             return "no group commit"

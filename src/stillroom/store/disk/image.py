@@ -45,7 +45,7 @@ class Attributes:
 
     @classmethod
     def read(cls, fd: int, modified_ns: int) -> Self | None:
-        """Return the attributes of an open file, or None if missing or not from `modified_ns`."""
+        """Return an open file's attributes if they were stored for `modified_ns`, else None."""
         try:
             value = os.getxattr(fd, _ATTRIBUTE)
             version, noted_ns, sha256 = _LAYOUT.unpack_from(value)

@@ -83,7 +83,7 @@ class Publisher:
         return True
 
     def _unlock(self, folder_fd: int) -> None:
-        """Let other processes change the folder before it is flushed."""
+        """Unlock a folder before its flush, so that other processes need not wait for the flush."""
         with contextlib.suppress(OSError):  # the change is made: ignore errors
             fcntl.flock(folder_fd, fcntl.LOCK_UN)
 

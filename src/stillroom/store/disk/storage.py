@@ -161,7 +161,7 @@ class DiskImageStorage:
     open = locate
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        """Open the image's file without waiting. A cache may reuse the metadata `known`."""
+        """Open the image's file without waiting. A cache may reuse older metadata (`known`)."""
         try:
             fd = self._data_directory.open_contained(self._data_directory.fd, key.text, READ_FLAGS)
         except OSError as error:
