@@ -34,7 +34,7 @@ class Grant:
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Return permissions that are limited to a folder (`a` or `a/`), or raise `InvalidPath`."""
+        """Return the permissions `scopes` for one folder (`a` or `a/`). May raise `InvalidPath`."""
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
@@ -54,7 +54,7 @@ class Grant:
         return path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """Return `prefix` or, if that contains it, the permitted folder. May raise `Forbidden`."""
+        """Return the part of `prefix` where the client has `scope`, or raise `Forbidden`."""
         self.require_scope(scope)
         if prefix.text.startswith(self.folder):
             return prefix

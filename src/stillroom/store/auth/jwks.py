@@ -55,7 +55,7 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key for a token with the key id `kid` (None: no id), or an empty sequence."""
+        """Return a key, if any: the one with the id `kid` or, for None, the only key of the set."""
         key = self.only if kid is None else self.by_kid.get(kid)
         return () if key is None else (key,)
 
@@ -63,8 +63,8 @@ class KeySet:
 class PublishedKeys(KeySource):
     """Key source that fetches a key set from a URL, and refreshes it in the background.
 
-    A token with an unknown key id causes another fetch, at most once in `UNKNOWN_KEY_S`. If a fetch
-    fails, the last valid key set remains in use.
+    A token with an unknown key id causes another fetch, at most once in `UNKNOWN_KEY_S` seconds.
+    If a fetch fails, the last valid key set remains in use.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Signed URLs, each of which permits to read one image without a token until it expires.
+"""Signed URLs, with which a client can read one image without a token until the URL expires.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 
@@ -25,7 +25,7 @@ from stillroom.store.auth.keys import check_secrets
 MAX_LIFE_S: Final = 7 * 24 * 3600
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""Permission of a request with a signed URL, and of any request if images are public."""
+"""Permission to read. Requests with a signed URL have it, and all requests if images are public."""
 
 ARCHIVE: Final = ImagePath("archive")  # last segment and purpose of signed URLs of ZIP files
 _CONTEXT: Final = b"stillroom signed url v1"
@@ -93,7 +93,7 @@ class UrlSigner:
     def check_for(self, purpose: str, raw_path: bytes, query: bytes) -> tuple[bytes, int]:
         """Verify a signature. Return the other parameters and the expiration (epoch seconds).
 
-        The expiration may have passed. Raises `Unauthenticated`.
+        The caller must check the expiration. Raises `Unauthenticated` if the signature is invalid.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         key = self._keys.get(match["kid"]) if match else None

@@ -40,7 +40,7 @@ class _UnverifiedToken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenVerifier:
-    """Verifier of tokens. Its errors tell clients only whether a token has expired."""
+    """Verifier of tokens. Its errors do not say why a token is invalid, unless it has expired."""
 
     keys: KeySource
     _: KW_ONLY
@@ -90,7 +90,7 @@ class TokenVerifier:
         return grant, token.expires
 
     def _check_times(self, claims: dict[str, object]) -> float:
-        """Check that all times are numbers, and return `exp`, which may be in the past."""
+        """Check that all times are numbers. Return `exp`, even if it is in the past."""
         if "exp" not in claims:
             raise ValueError("exp is missing")
         expires = 0.0
