@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillroom.store.objectstore import ObjectStore
 
 EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
-"""Rules for importing from another store: any image up to the maximum size of an S3 object."""
+"""Rules for imports from another store. S3 limits an upload to 10,000 parts, here of 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ EXTENSION: Final = {
 """File name extension for each content type in `INLINE`."""
 
 INLINE: Final = frozenset(EXTENSION)
-"""Types that browsers may display, as they run no code in such files. Others are attachments."""
+"""Types that browsers may display: they contain no scripts. Others are sent as attachments."""
 
 VIDEO: Final = frozenset(kind for kind in INLINE if kind.startswith("video/"))
 

@@ -3,11 +3,11 @@
 from typing import Final
 
 _DISTRIBUTIONS: Final = {"PIL": "pillow", "dotenv": "python-dotenv", "jwt": "pyjwt"}
-"""Names of packages whose modules have other names."""
+"""Package names by module name, if the two differ."""
 
 
 def not_installed(*modules: str) -> str:
-    """Return a message about modules that cannot be imported, and the extra that installs them."""
+    """Return a message that names the missing packages and the extra that installs them."""
     *others, last = (_DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in modules)
     names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
     part, extra = "its server", "server"

@@ -80,7 +80,7 @@ class BodyDelegate(Protocol):
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return a response whose body a proxy will send, or None. The caller may close `image`."""
+        """Return a response whose body a proxy sends, or None. Callers may then close `image`."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Hooks:
         return [finish for finish in prepared if finish is not None]
 
     def __add__(self, other: "Hooks") -> "Hooks":
-        """Return the hooks of both. Only one object may have a `body`, `trash` or `archive`."""
+        """Combine two sets of hooks. `body`, `trash` and `archive` must not be set in both."""
         return Hooks(
             (*self.read, *other.read),
             (*self.save, *other.save),

@@ -39,22 +39,22 @@ class Uploads(Protocol):
     ) -> StoredImage:
         """Save an upload as an image, without transferring its bytes. The upload is not deleted.
 
-        The image gets the key, content type and SHA-256 of `target`, whose save id is the id of the
-        grant. `condition` is unconditional or create-only. No other process of this machine may
-        save it at the same time. Raises `PreconditionFailed` and the errors of `ImageStorage.copy`.
+        The image gets the key, content type and SHA-256 of `target`. The save id of `target` is the
+        grant's id. `condition` is unconditional or create-only. Callers must not save an upload in
+        two processes at once. Raises `PreconditionFailed` and the errors of `ImageStorage.copy`.
         """
 
     async def discard(self, image: StoredImage, place: StorageKey) -> None:
         """Move this version of an image to the key `place` in the trash.
 
         After a crash, the image is under its key, under `place`, or under both. Raises
-        `ImageNotFound`, or `PreconditionFailed` if there is another version.
+        `ImageNotFound`, or `PreconditionFailed` if the image was replaced by another version.
         """
 
     async def restore(self, opened: OpenedImage, target: StoredImage) -> StoredImage:
         """Save a deleted image, as `save` does, if no image exists under the key of `target`.
 
-        Raises `PreconditionFailed` if one exists that was not restored with this save id.
+        Raises `PreconditionFailed` if an image exists that an earlier call has not restored.
         """
 
     async def delete(self, key: StorageKey) -> None:

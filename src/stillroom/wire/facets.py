@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from stillroom.wire.shown import Shown
 
 COUNTED_KINDS: Final = ("model", "lora", "sampler", "tool", "day")
-"""Names of the counted values, without tags, which only some tokens may see."""
+"""Names of the values that are counted for every token. Only some tokens may see tags."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from stillroom.wire.shown import PATH_EXAMPLE, SHA256_EXAMPLE, Shown
 
 AiMark = Literal["c2pa", "iptc", "both", "none"]
-"""Kind of AI mark: `c2pa` (a C2PA manifest, not verified), `iptc` (DigitalSourceType), or both."""
+"""AI mark: `c2pa` (C2PA manifest, not verified), `iptc` (DigitalSourceType), `both` or `none`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class UploadGrant:
     """Permission for one upload, which needs no token.
 
     Send the file to `url` with `method` and exactly these `headers`. Then complete the upload with
-    the text `grant`, until `expires_at` (timezone-aware).
+    the text `grant` before `expires_at` (timezone-aware).
     """
 
     method: Annotated[str, Shown("always `PUT`", ("PUT",))]

@@ -128,7 +128,7 @@ async def image_response(
     *,
     method: str = "GET",
 ) -> Response:
-    """Return the response to a GET or HEAD request for an image. The response closes it."""
+    """Return the response to a GET or HEAD request for an image. The response closes the image."""
     try:
         answer = answer_image(method, fields, image.image, cache_control=cache_control)
         delegated = await delegate.delegate(fields, answer, image) if delegate else None

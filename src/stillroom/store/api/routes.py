@@ -58,7 +58,7 @@ class Operation:
         return handler
 
     def with_hooks(self, hooks: Hooks) -> Self:
-        """Return this operation with the query parameters and headers that its hooks support."""
+        """Return a copy of this operation that documents the query or header fields of `hooks`."""
         if self.hooks == "read":
             return replace(self, hook_queries=tuple(hook.query for hook in hooks.read))
         if self.hooks == "save":
@@ -68,13 +68,13 @@ class Operation:
 
     @property
     def statuses(self) -> list[int]:
-        """Status codes of errors, without 422, which FastAPI adds (except for HEAD)."""
+        """Status codes of errors except 422. FastAPI documents 422 itself, but not for HEAD."""
         token = (401, 403) if self.needs_token else (403,)
         body = () if self.body in (None, UploadFile, bytes) else (413, 415)  # of a JSON body
         return sorted({*self.refusals, *token, *body})
 
     def add_to(self, router: APIRouter, run: Run) -> None:
-        """Add a route to `router`. `run` handles its requests."""
+        """Add a route for this operation to `router`. `run` handles the requests."""
         has_body = self.method != "HEAD"
         statuses = self.statuses if has_body else (*self.statuses, 422)
         is_image = self.answer is None and self.media_type is None

@@ -1,1 +1,1 @@
-"""HTTP rules as pure functions, which the ASGI path and the fast path share."""
+"""HTTP rules as pure functions, used by the ASGI application and by the server's fast path."""

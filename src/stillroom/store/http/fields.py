@@ -47,7 +47,7 @@ def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
 def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
     """Parse the value of an `If-Match` or `If-None-Match` header; None if the header is missing.
 
-    Weak ETags (`W/"…"`) are skipped unless `weak` is set. An invalid value has no ETags.
+    Weak ETags (`W/"…"`) are skipped unless `weak` is set. Returns no ETags for an invalid value.
     """
     if value is None:
         return None
@@ -92,7 +92,7 @@ def as_rfc3339(nanoseconds: int) -> str:
 
 
 def lifetime(fields: Fields, name: str, longest: timedelta, longest_text: str) -> timedelta | None:
-    """Return the duration in a header, or None without the header. May raise InvalidParameter."""
+    """Return the duration in a header, or None if it is missing. May raise `InvalidParameter`."""
     if (value := fields.get(name)) is None:
         return None
     duration = parse_duration(value, may_lack_unit=True)

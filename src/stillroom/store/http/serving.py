@@ -130,7 +130,7 @@ def answer_cdn_head(content_type: str) -> ImageAnswer:
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:
-    """Return whether the client has the current thumbnail (`If-None-Match`, except for `*`)."""
+    """Return whether `If-None-Match` lists the image's ETag (False for `*` or with `If-Match`)."""
     tags = entity_tags(fields.get("if-none-match"), weak=True)
     return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
 

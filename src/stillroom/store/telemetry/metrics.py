@@ -49,7 +49,7 @@ def counter(name: str, meaning: str, *labels: str) -> prometheus.Counter:
 def outcome_counter(
     name: str, meaning: str, label: str = "outcome"
 ) -> Callable[[str | None], None]:
-    """Create a counter. Return a function that counts an outcome (`unknown` for None)."""
+    """Create a counter. Return a function that counts an outcome; None is `unknown`."""
     outcomes = counter(name, meaning, label)
     return lambda outcome: outcomes.labels(outcome or "unknown").inc()
 

@@ -52,7 +52,7 @@ def find_field(head: bytes) -> IdField | None:
 
 
 def without_field(head: bytes, value: str | None) -> bytes | None:
-    """Return a request head without its header `X-Request-Id`, or None if `value` is invalid."""
+    """Remove `X-Request-Id: value` from a request head. Return None if `value` is no valid id."""
     if value is None:
         return head
     field = find_field(head)
