@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import io
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,21 @@ def opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
+
+
+@pytest.mark.parametrize(("name", "kind"), [("v1.2/cat", "PNG"), ("1.avif", "AVIF")])
+def test_the_first_image_of_a_process_is_encoded(
+    server: Server, folder: str, name: str, kind: str
+) -> None:
+    code = (
+        "import sys; from PIL import Image; from stillroom.client import ImageStore\n"
+        "ImageStore(*sys.argv[1:3]).save(sys.argv[3], Image.new('RGB', (8, 8)))"
+    )
+    words = (server.url, server.token(), f"{folder}/{name}")
+    subprocess.run([sys.executable, "-c", code, *words], check=True)
+
+    with ImageStore(server.url, server.token()) as store:
+        assert opened(store.read(f"{folder}/{name}")).format == kind
 
 
 @pytest.mark.anyio

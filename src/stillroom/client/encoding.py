@@ -85,7 +85,8 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
     from PIL import Image
 
     suffix = Path(path.text).suffix.lower()
-    kind = Image.registered_extensions().get(suffix) if suffix else image.format or "PNG"
+    kinds = Image.registered_extensions()  # also loads all formats into `Image.SAVE`
+    kind = kinds.get(suffix) if suffix else image.format or "PNG"
     if kind is None or kind not in Image.SAVE:
         raise UnsupportedMedia(f"Pillow cannot write {suffix or kind}: use .png, .webp or .jpg")
     arguments = _save_arguments(image, kind, options)
