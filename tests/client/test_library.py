@@ -109,6 +109,8 @@ async def test_tags_are_changed_and_filtered_by(
     assert await listed(source_key=keys) == [made[2].id, made[0].id]
     assert await listed(source_key=keys[0]) == [made[0].id]
     assert await listed(source_prefix=f"compute/{folder}/1") == [made[1].id]
+    with pytest.raises(TypeError, match="argument 'tags': did you mean 'tag'"):
+        await listed(tags=folder)
 
 
 async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(

@@ -51,6 +51,21 @@ async def test_images_are_found_by_what_they_say(store: AsyncImageStore, folder:
     assert await found(store, saved_before=since, **within) == []
 
 
+async def test_an_unknown_filter_or_option_is_refused(store: AsyncImageStore, folder: str) -> None:
+    wrong: dict[str, Any] = {"models": "ink"}
+    with pytest.raises(
+        TypeError, match=r"^unexpected keyword argument 'models': did you mean 'model'\?$"
+    ):
+        await found(store, "fox", **wrong)
+    with pytest.raises(TypeError, match="did you mean 'model'"):
+        await store.facets(**wrong)
+    wrong = {"widths": 64}
+    with pytest.raises(TypeError, match="did you mean 'width'"):
+        await store.read(f"{folder}/a.png", **wrong)
+    with pytest.raises(TypeError, match=r"'xyz': use prompt, model, .*, sort$"):
+        await found(store, xyz=1)
+
+
 async def test_all_pages_are_gone_through(
     store: AsyncImageStore, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ class AsyncDownloadCalls(AsyncOneImageCalls):
         self, path: str, *, progress: OnProgress | None = None, **picture: Unpack[Picture]
     ) -> bytes:
         """See `ImageStore.read`."""
+        requests.check_names(picture, Picture)
         with spool() as file:
             await self._download(path, file, progress, f"?{urlencode(picture)}" if picture else "")
             file.seek(0)

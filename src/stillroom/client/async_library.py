@@ -14,7 +14,7 @@ import anyio
 from stillroom.client import answers
 from stillroom.client.async_retrying_sender import AsyncRetryingSender
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.requests import target_of
+from stillroom.client.requests import check_names, target_of
 from stillroom.client.sources import named
 from stillroom.client.values import HealingProgress, ResourceChanges, ResourceFilters
 from stillroom.errors import ResourceNotFound
@@ -36,6 +36,7 @@ class AsyncMediaLibrary:
 
     async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
+        check_names(filters, ResourceFilters)
         query = {"limit": _PAGE, **{name: _convert(value) for name, value in filters.items()}}
         target = target_of(_RESOURCES, query)
         async for item in self._sender.items(

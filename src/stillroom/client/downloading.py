@@ -39,6 +39,7 @@ class DownloadCalls(OneImageCalls):
 
         `progress` is called after each chunk.
         """
+        requests.check_names(picture, Picture)
         with spool() as file:
             self._download(path, file, progress, f"?{urlencode(picture)}" if picture else "")
             file.seek(0)

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
 from stillroom.client.exchange import Answer, Call
-from stillroom.client.requests import target_of
+from stillroom.client.requests import check_names, target_of
 from stillroom.client.retrying_sender import RetryingSender
 from stillroom.client.sources import named
 from stillroom.client.values import HealingProgress, ResourceChanges, ResourceFilters
@@ -35,6 +35,7 @@ class MediaLibrary:
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
         """Iterate over the resources that match all filters, newest first."""
+        check_names(filters, ResourceFilters)
         query = {"limit": _PAGE, **{name: _convert(value) for name, value in filters.items()}}
         target = target_of(_RESOURCES, query)
         yield from self._sender.items(target, partial(answers.decode, MediaResource), "resource")

@@ -1,6 +1,7 @@
 """Functions that build the HTTP requests for operations on images."""
 
 import base64
+import difflib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,6 +75,15 @@ def seconds_of(lifetime: values.Lifetime, name: str = "expires_in") -> int:
     return int(duration.total_seconds())
 
 
+def check_names(options: Mapping[str, object], known: type) -> None:
+    """Raise `TypeError` if a keyword argument is not a field of the `TypedDict` `known`."""
+    names = list(known.__annotations__)
+    for name in options.keys() - set(names):
+        near = difflib.get_close_matches(name, names, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"use {', '.join(names)}"
+        raise TypeError(f"unexpected keyword argument {name!r}: {advice}")
+
+
 def image_target(path: ImagePath) -> str:
     """Return the target (path) of requests for an image."""
     return f"{IMAGES}/{path.quoted()}"
@@ -104,6 +114,7 @@ def runs_target(prefix: str, state: values.RunState | None, sort: values.RunSort
 
 def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> dict[str, object]:
     """Return the query parameters for the first page of a search. Later pages need `cursor`."""
+    check_names(filters, values.SearchFilters)
     ImagePrefix.parse(filters.get("prefix", ""))
     page_size = min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)
     query: dict[str, object] = {"q": q, "limit": page_size}
