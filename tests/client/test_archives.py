@@ -51,6 +51,26 @@ async def test_an_archive_is_a_file_or_goes_to_one(
 
 
 @pytest.mark.anyio
+async def test_an_archive_is_of_a_folder_unless_a_prefix_is_asked_for(
+    store: AsyncImageStore, folder: str
+) -> None:
+    for name in ("cats/a.png", "cats-private/b.png"):
+        await store.save(f"{folder}/{name}", PNG)
+
+    for images, expected in (
+        (f"{folder}/cats", ["cats/a.png"]),
+        (f"{folder}/cats/", ["cats/a.png"]),
+        (f"{folder}/cats*", ["cats-private/b.png", "cats/a.png"]),
+    ):
+        paths = [f"{folder}/{name}" for name in expected]
+        with await store.archive(images) as file:
+            assert [*contents(file.read())] == paths
+        async with httpx.AsyncClient() as anybody:
+            answer = await anybody.get(await store.signed_url(archive=images))
+        assert [*contents(answer.content)] == paths
+
+
+@pytest.mark.anyio
 async def test_a_link_to_an_archive_or_a_run_needs_no_token(
     store: AsyncImageStore, folder: str
 ) -> None:
@@ -87,8 +107,11 @@ def test_the_command_prints_a_link_to_an_archive_or_a_run(
     (tmp_path / "a.png").write_bytes(PNG)
     for path in (f"{folder}/a.png", f"{folder}/in/b.png"):
         run("put", "a.png", path)
+    run("put", "a.png", f"{folder}-private/a.png")
 
     whole = run("url", "--zip", f"{folder}/")
+    same = run("url", "--zip", folder)
+    pattern = run("url", "--zip", f"{folder}*/*.png")
     part = run("url", "--zip", f"{folder}/in", "--json", "--expires", "1d")
     unpublished = run("url", "--run", folder)
     run("runs", "publish", folder)
@@ -97,6 +120,9 @@ def test_the_command_prints_a_link_to_an_archive_or_a_run(
     both = {f"{folder}/a.png": PNG, f"{folder}/in/b.png": PNG}
     assert contents(httpx.get(whole.out.strip()).content) == both
     assert contents(httpx.get(published.out.strip()).content) == both
+    assert contents(httpx.get(same.out.strip()).content) == both
+    found = contents(httpx.get(pattern.out.strip()).content)
+    assert [*found] == [f"{folder}-private/a.png", f"{folder}/a.png"]
     assert contents(httpx.get(json.loads(part.out)["url"]).content) == {f"{folder}/in/b.png": PNG}
     assert "the run is not published" in unpublished.err
     none = run("url", "--zip", f"{folder}/none")

@@ -282,7 +282,7 @@ def rm(
 @click.command(cls=ServerCommand)
 @click.argument("path", shell_complete=completed)
 @with_default("--expires", type=duration, default="1h", help="90s 15m 12h 7d")
-@flag("--zip", "as_zip", help="Of a ZIP file with all images whose paths begin with PATH.")
+@flag("--zip", "as_zip", help="Of a ZIP file with the folder PATH, or a pattern's images.")
 @flag("--run", "as_run", help="Of a ZIP file with the published run in the folder PATH.")
 @json_option("A JSON object: path, url, expires_in.")
 def url(path: str, *, expires: timedelta, as_zip: bool, as_run: bool, as_json: bool) -> None:
@@ -295,9 +295,10 @@ def url(path: str, *, expires: timedelta, as_zip: bool, as_run: bool, as_json: b
         if as_run:
             signed = store.signed_url(run=path.rstrip("/"), expires_in=expires)
         elif as_zip:
-            if not any(store.iter(path, fold=True)):
+            images = selection.images_to_zip(store, [path], selection.Filter())
+            if isinstance(images, str) and not any(store.iter(images, fold=True)):
                 raise selection.no_such_image(path)
-            signed = store.signed_url(archive=path, expires_in=expires)
+            signed = store.signed_url(archive=images, expires_in=expires)
         else:
             store.stat(path)  # the server would also sign the path of a missing image
             signed = store.signed_url(path, expires_in=expires)

@@ -91,9 +91,9 @@ class DownloadCalls(OneImageCalls):
     ) -> IO[bytes]:
         """Download a ZIP of many images. Return a seekable file, which the caller must close.
 
-        `images` is a path prefix such as `cats/`, or up to 1,000 paths. With the value `captions`
-        of `sidecars`, the ZIP also contains a text file with the prompt of each image. `progress`
-        is called after each chunk, with an unknown total.
+        `images` is a folder such as `cats/`, a prefix such as `cats*`, or up to 1,000 paths. With
+        the value `captions` of `sidecars`, the ZIP also contains a text file with the prompt of
+        each image. `progress` is called after each chunk, with an unknown total.
         """
         with filled_spool() as file:
             self.download_archive(images, file, sidecars=sidecars, progress=progress)

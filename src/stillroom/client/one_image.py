@@ -123,8 +123,8 @@ class OneImageCalls:
 
         Args:
             path: Path of the image. Otherwise, pass `archive` or `run`.
-            archive: Prefix or paths of the images in a ZIP file. The paths may have 4 KiB together.
-                The ZIP file contains the images that exist when the URL is opened.
+            archive: Folder or paths of the images in a ZIP file; see `archive`. The paths may have
+                4 KiB together. The ZIP file contains the images that exist when the URL is opened.
             run: Folder of a published run. The ZIP file contains the images in its manifest.
             expires_in: Lifetime of the URL, at most seven days; see `save`.
             picture: Thumbnail options; see `Picture`.

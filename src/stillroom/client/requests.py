@@ -186,9 +186,13 @@ def direct_call(
 
 
 def archive_content(images: str | Iterable[str]) -> dict[str, object]:
-    """Return the JSON object that names the images of an archive: a prefix, or paths."""
+    """Return the JSON object that names the images of an archive: a prefix, or paths.
+
+    `cats` is the folder `cats/`. `cats*` is the prefix `cats`, and `*` or an empty text all images.
+    """
     if isinstance(images, str):
-        return {"prefix": ImagePrefix.parse(images).text}
+        prefix = images if images.endswith(("/", "*")) or not images else f"{images}/"
+        return {"prefix": ImagePrefix.parse(prefix.removesuffix("*")).text}
     return {"paths": [named(path).text for path in images]}
 
 
