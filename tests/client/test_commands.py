@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from command_line import PNG, Run
+from command_line import PNG, Ran, Run
 from generation import carriers as at
 from running import IMAGES, STILLROOM, Server, free_port
 from stillroom.client import ImageStore
@@ -188,9 +188,36 @@ def test_rm_asks_before_it_takes_a_folder(run: Run, folder: str) -> None:
     unasked = run("rm", "-r", f"{folder}/deep")
     assert (refused.code, "add --recursive" in refused.err) == (2, True)
     assert (unasked.code, "2 images would be deleted: add --yes" in unasked.err) == (2, True)
+    assert run("rm", "-r", folder, "--include", "*.gif") == Ran(0, "", "nothing was deleted\n")
     assert run("rm", f"{folder}/a.png").err == "1 deleted\n"
     assert run("rm", "-r", "--yes", folder).err == "3 deleted\n"
     assert run("ls", folder).code == 3
+    missing = run("rm", f"{folder}/none.png")
+    assert (missing.code, "no such image or folder (" in missing.err) == (3, True)
+
+
+@pytest.mark.usefixtures("made")
+def test_a_declined_deletion_says_that_nothing_was_deleted(
+    run: Run, server: Server, folder: str
+) -> None:
+    run("put", "out", folder)
+    here, there = pty.openpty()
+    os.write(here, b"n\n")
+
+    declined = subprocess.run(
+        [STILLROOM, "rm", "-r", f"{folder}/deep"],
+        env={**os.environ, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()},
+        stdin=there,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    os.close(there)
+    os.close(here)
+    assert (declined.returncode, declined.stderr) == (1, "nothing was deleted\n")
+    assert "Delete 2 images?" in declined.stdout
+    assert len(run("ls", "-R", folder).out.splitlines()) == 4
 
 
 def test_a_url_is_printed_alone_and_works(run: Run, folder: str, made: Path) -> None:

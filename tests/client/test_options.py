@@ -43,7 +43,7 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
     }
 
     without = {name for name, options in flags.items() if "--json" not in options}
-    trash = {"trash restore", "trash empty"}  # they print nothing on standard output
+    trash = {"trash empty"}  # it prints nothing on standard output
     assert without == {"serve", "token", "cat", "profiles set", "profiles rm"} | trash
 
 

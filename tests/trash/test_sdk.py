@@ -1,5 +1,6 @@
 """The trash with the SDK and the command line."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from command_line import Ran, ran
 from running import Server, running
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.errors import PathConflict, TrashNotFound
+from waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -71,3 +73,61 @@ def test_the_commands_list_restore_and_empty_the_trash(server: Server, tmp_path:
         assert trash("empty", "cli/").code == 2
         assert trash("empty", "cli/", "--yes").code == 0
         assert list(store.trash("cli/")) == []
+        assert trash("empty", "cli/") == Ran(0, "", "nothing was deleted\n")
+
+
+def test_a_recursive_deletion_is_undone(server: Server, tmp_path: Path) -> None:
+    to = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+
+    def stillroom(*words: str) -> Ran:
+        return ran(tmp_path, words, to)
+
+    with ImageStore(server.url, server.token()) as store:
+        for content in (b"old", b"new"):
+            for path in ("all/a.png", "all/in/b.png", "all/7/c.png", "all-else/d.png"):
+                store.save(path, content)
+            if content == b"new":
+                store.publish_run("all/7")
+                store.run("all/7").delete()
+                until(lambda: not store.exists("all/7/c.png"))
+            assert stillroom("rm", "-r", "--yes", "all", "all-else").code == 0
+        store.save("all/a.png", b"newer")
+
+        planned = stillroom("trash", "restore", "all/", "--dry-run")
+        restored = stillroom("trash", "restore", "all/")
+
+        paths = ["all/7", "all/a.png", "all/in/b.png"]
+        assert sorted(planned.out.split()[2::3]) == paths
+        assert restored.code == 1
+        assert restored.err.startswith("failed all/a.png: an image exists at")
+        assert "2 restored, 0 unchanged, 1 failed" in restored.err
+        assert store.read("all/a.png") == b"newer"
+        assert store.read("all/in/b.png") == store.read("all/7/c.png") == b"new"
+        assert store.run("all/7").read().state == "published"
+        store.run("all/7").delete()
+        until(lambda: not store.exists("all/7/c.png"))
+        assert stillroom("trash", "restore", "all/7/").code == 0
+        assert store.read("all/7/c.png") == b"new"
+        assert not store.exists("all-else/d.png")
+
+        assert "1 restored" in stillroom("trash", "restore", "-r", "all-else").err
+        (older,) = store.trash("all/in/")
+        store.delete("all/in/b.png")
+        assert stillroom("trash", "restore", older.id).code == 0
+        assert store.read("all/in/b.png") == b"old"
+        store.delete("all/in/b.png")
+        assert stillroom("trash", "restore", "all/in").out == "restored all/in/b.png\n"
+
+
+def test_what_the_trash_lacks_is_explained(server: Server, tmp_path: Path) -> None:
+    to = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+
+    for text in ("NOT-AN-ID", "none/", str(uuid.UUID(int=0))):
+        refused = ran(tmp_path, ("trash", "restore", text), to)
+
+        assert refused == Ran(
+            3,
+            "",
+            f"stillroom: {text}: nothing in the trash has this path, folder or id "
+            "(`stillroom trash ls` shows paths and, with --json, ids)\n",
+        )

@@ -16,7 +16,16 @@ from click.shell_completion import CompletionItem
 
 from stillroom.cli import selection
 from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file, with_default
-from stillroom.cli.output import StatusLine, counted, echo_record, echo_result, size_text, time_text
+from stillroom.cli.output import (
+    NOTHING_DELETED,
+    StatusLine,
+    confirm_deletion,
+    counted,
+    echo_record,
+    echo_result,
+    size_text,
+    time_text,
+)
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
@@ -269,14 +278,12 @@ def rm(
             for path in paths:
                 echo_result("would delete", path, as_json=as_json)
             return
-        if needs_confirmation and not yes:
-            if not sys.stdin.isatty():
-                raise click.UsageError(f"{number} would be deleted: add --yes to confirm")
-            click.confirm(f"Delete {number}?", abort=True)
+        if paths and needs_confirmation and not yes:
+            confirm_deletion(number)
         deleted = store.delete_many(paths)
         if as_json:
             click.echo(json.dumps({"deleted": deleted, "missing": len(paths) - deleted}))
-        click.echo(f"{deleted} deleted", err=True)
+        click.echo(f"{deleted} deleted" if deleted else NOTHING_DELETED, err=True)
 
 
 @click.command(cls=ServerCommand)

@@ -10,10 +10,14 @@ from typing import Any, ClassVar, Final
 
 import click
 
+from stillroom.cli.exits import FAILED
+
 _ESCAPED: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0xD800, 0xE000))}
 """Escapes for control characters and surrogates, which `json.dumps` does not escape."""
 
 _BAR_WIDTH: Final = 24
+
+NOTHING_DELETED: Final = "nothing was deleted"
 
 
 def echo_record(known: object, line: str = "", *, as_json: bool) -> None:
@@ -49,6 +53,15 @@ def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> No
     to = f" to {facts['target']}" if "target" in facts else ""
     known = {"path": path, "result": result, **facts}
     echo_record(known, f"{result} {path}{to}", as_json=as_json)
+
+
+def confirm_deletion(things: str, manner: str = "") -> None:
+    """Ask whether to delete `things`. Exit if the user declines, or if there is no terminal."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{things} would be deleted{manner}: add --yes to confirm")
+    if not click.confirm(f"Delete {things}{manner}?"):
+        click.echo(NOTHING_DELETED, err=True)
+        sys.exit(FAILED)
 
 
 def counted(number: int, noun: str) -> str:

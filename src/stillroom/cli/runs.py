@@ -1,12 +1,18 @@
 """Command `stillroom runs`: list, show, publish and delete runs."""
 
-import sys
 from typing import Literal, get_args
 
 import click
 
 from stillroom.cli.options import DRY_RUN, Group, flag, json_option, with_default
-from stillroom.cli.output import counted, echo_record, json_text, size_text, time_text
+from stillroom.cli.output import (
+    confirm_deletion,
+    counted,
+    echo_record,
+    json_text,
+    size_text,
+    time_text,
+)
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import RunInfo
 from stillroom.client.values import RunSort, RunState
@@ -82,9 +88,7 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
             echo_record(known, f"would delete {run.folder}: {images}", as_json=as_json)
             return
         if not yes:
-            if not sys.stdin.isatty():
-                raise click.UsageError(f"{images} would be deleted: add --yes to confirm")
-            click.confirm(f"Delete the run {run.folder}, {images}?", abort=True)
+            confirm_deletion(f"the run {run.folder} with {images}")
         deleted = run.delete()
     if as_json:
         click.echo(json_text(deleted))

@@ -1,12 +1,30 @@
 """Command `stillroom trash`: list, restore and empty the trash of a server."""
 
-import sys
+import re
+from functools import partial
+from typing import Final
 
 import click
 
-from stillroom.cli.options import Group, flag, json_option
-from stillroom.cli.output import counted, echo_record, size_text, time_text
+from stillroom.cli.options import CONCURRENCY, DRY_RUN, Group, flag, json_option
+from stillroom.cli.output import (
+    NOTHING_DELETED,
+    confirm_deletion,
+    counted,
+    echo_record,
+    echo_result,
+    size_text,
+    time_text,
+)
+from stillroom.cli.progress import Transfer
+from stillroom.cli.selection import folder_of
 from stillroom.cli.server_options import ServerCommand, open_store
+from stillroom.client import ImageStore
+from stillroom.client.threads import Workers, outcomes_of
+from stillroom.errors import TrashNotFound
+from stillroom.wire.trash import TrashedImage
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @click.group(cls=Group)
@@ -29,12 +47,51 @@ def list_trash(prefix: str, *, as_json: bool) -> None:
 
 @trash.command(cls=ServerCommand)
 @click.argument("paths", nargs=-1, required=True)
-def restore(paths: tuple[str, ...]) -> None:
-    """Restore the image or run that was last deleted under each path or folder."""
+@flag("-r", "--recursive", help="Each path is a folder; restore everything from it.")
+@CONCURRENCY
+@DRY_RUN
+@json_option("One JSON object per line: path, result and size.")
+def restore(
+    paths: tuple[str, ...], *, recursive: bool, concurrency: int, dry_run: bool, as_json: bool
+) -> None:
+    """Restore what was last deleted from each path, or from each path in a folder (`cats/`).
+
+    A PATH may also be an id. An image that exists is not replaced, and the exit status is then 1.
+    """
     with open_store() as store:
+        found: dict[str, TrashedImage] = {}
         for path in paths:
-            store.undelete(path.rstrip("/"))
-            click.echo(f"restored {path}", err=True)
+            found |= _find(store, path, is_folder=recursive or path.endswith("/"))
+        if dry_run:
+            for path in found:
+                echo_result("would restore", path, as_json=as_json)
+            return
+        if any(item.count is not None for item in found.values()):
+            concurrency = 1  # an image of a run may also be in the trash itself; the newest wins
+        restores = {path: partial(store.undelete, item) for path, item in found.items()}
+        sizes = {path: item.size for path, item in found.items()}
+        with Transfer("restored", sizes, as_json=as_json) as transfer:
+            jobs = (partial(outcomes_of, path, restore) for path, restore in restores.items())
+            Workers(concurrency).run(jobs, transfer.finish)
+
+
+def _find(store: ImageStore, path: str, *, is_folder: bool) -> dict[str, TrashedImage]:
+    """Return what was last deleted from a path or, if nothing was, from a folder, by path.
+
+    Images that were deleted from the folder of a run before the run are left out.
+    """
+    folder, exact = folder_of(path), path.rstrip("/")
+    found: dict[str, TrashedImage] = {}
+    runs: tuple[str, ...] = ()
+    for item in store.trash("" if _ID.fullmatch(path) else exact):
+        if item.id == path or (item.path == exact and not is_folder):
+            return {item.path: item}
+        if f"{item.path}/".startswith(folder) and not item.path.startswith(runs):
+            found.setdefault(item.path, item)
+            runs += () if item.count is None else (f"{item.path}/",)
+    if not found:
+        raise TrashNotFound(f"{path}: nothing in the trash has this path, folder or id")
+    return found
 
 
 @trash.command(cls=ServerCommand)
@@ -45,10 +102,8 @@ def empty(prefix: str, *, yes: bool) -> None:
     with open_store() as store:
         items = list(store.trash(prefix))
         number = counted(len(items), "item")
-        if not yes:
-            if not sys.stdin.isatty():
-                raise click.UsageError(f"{number} would be deleted for good: add --yes to confirm")
-            click.confirm(f"Delete {number} for good?", abort=True)
+        if items and not yes:
+            confirm_deletion(number, " for good")
         for item in items:
             store.purge(item)
-        click.echo(f"{number} deleted for good", err=True)
+        click.echo(f"{number} deleted for good" if items else NOTHING_DELETED, err=True)

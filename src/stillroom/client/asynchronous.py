@@ -187,8 +187,10 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         async for item in self._sender.cursor_items(requests.TRASH, query, parse, "trash"):
             yield item
 
-    async def undelete(self, path: str) -> None:
+    async def undelete(self, path: str | TrashedImage) -> None:
         """See `ImageStore.undelete`."""
+        if isinstance(path, TrashedImage):
+            return await self._end(path, "POST", "/restore")
         async for deleted in self.trash(named(path).text):
             if deleted.path == path:
                 return await self._end(deleted, "POST", "/restore")

@@ -228,11 +228,13 @@ class ImageStore(SaveCalls, DownloadCalls):
         query = {"prefix": prefix}
         yield from self._sender.cursor_items(requests.TRASH, query, parse, "trash")
 
-    def undelete(self, path: str) -> None:
-        """Restore the image or run that was last deleted under this path or folder.
+    def undelete(self, path: str | TrashedImage) -> None:
+        """Restore an item of the trash, or what was last deleted under a path.
 
         Raise `PathConflict` if the path is in use, or `TrashNotFound` if it is not in the trash.
         """
+        if isinstance(path, TrashedImage):
+            return self._end(path, "POST", "/restore")
         for deleted in self.trash(named(path).text):
             if deleted.path == path:
                 return self._end(deleted, "POST", "/restore")
