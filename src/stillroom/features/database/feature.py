@@ -11,7 +11,7 @@ from stillroom.store.feature import Feature, Store
 
 
 class DatabaseFeature(Feature):
-    """Database connection for all features. The feature `library` replaces its class (`kind`)."""
+    """Database connection for all features. `kind` is its class, which `library` replaces."""
 
     kind: type[Database] = Database
 

@@ -156,7 +156,7 @@ class EndpointDelivery:
         return is_done
 
     async def _renew(self) -> bool:
-        """Renew the claim and store the position every few seconds. Return False for `_step`."""
+        """Renew the claim and store the position at intervals. Return False: no delivery is due."""
         if time.monotonic() - self._renewed > _RENEW_S:
             await self._settle(Settlement(self._position))
         return False

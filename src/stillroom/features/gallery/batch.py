@@ -62,7 +62,9 @@ class _Reads:
             log.exception("a request of a batch failed")
             body.clear()
         if self._size > _MAX_BYTES:
-            raise TooLarge(f"the responses are larger than {_MAX_BYTES} bytes: request fewer")
+            raise TooLarge(
+                f"the responses together exceed {_MAX_BYTES} bytes: send smaller batches"
+            )
         kind = Headers(raw=list(start["headers"])).get("content-type", "")
         if not body or not kind.startswith("application/json"):
             return b'{"status":502,"body":null}'

@@ -119,7 +119,7 @@ class PurgeRows(Rows):
         return len(letters)
 
     async def waiting(self) -> tuple[int, timedelta]:
-        """Return the number of URLs that were never purged, and the age of the oldest of these."""
+        """Return the number of URLs that wait for their first purge, and the age of the oldest."""
         first = sa.func.min(purges.c.created_at, type_=purges.c.created_at.type)
         query = sa.select(*[sa.func.count().label("number"), first.label("oldest")])
         row, moment = (await self._read(query.where(~purges.c.is_repeat)))[0], now()

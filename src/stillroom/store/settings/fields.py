@@ -58,7 +58,7 @@ def _check_url(value: str) -> str:
     if parts.username is not None or port == 0:
         raise ValueError("must not contain a user name, and its port must be 1 to 65535")
     if parts.query or parts.fragment:
-        raise ValueError("must end with the host or a path")
+        raise ValueError("must not contain a query (?…) or a fragment (#…)")
     return value.rstrip("/")
 
 

@@ -143,16 +143,16 @@ class ResourceRows(Rows):
     ) -> MediaResource | None:
         """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
 
-        The copy's intent is kept until the lease expires, because another ingest of the same bytes
-        may still be copying. That ingest needs the intent if this resource is deleted meanwhile.
+        The row that announced the copy (its intent) is kept until its lease expires: another ingest
+        of the same bytes may still be copying, and needs it if this resource is deleted meanwhile.
 
         Args:
             known: The resource, read before its file was checked.
             file: New file of the resource; by default, the file of `known`. A new key below
                 `media/` requires an intent.
             source: Pending deletion of the source if the library has a copy; else None.
-            in_place: For an ingest without a copy, the intent to delete. A pending deletion of its
-                source is cancelled.
+            in_place: Intent of an ingest without a copy. This method deletes it, and cancels a
+                pending deletion of the source.
             revive: If False, a deleted resource stays deleted.
 
         Return the current resource. If the resource no longer exists, has a new storage key or must
