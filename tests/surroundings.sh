@@ -21,6 +21,10 @@ as_nobody() {
 	setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }
 
+# Some tests ask git which files belong to the project.
+as_nobody env HOME="$folder/tmp" git -C "$checkout" init --quiet
+as_nobody env HOME="$folder/tmp" git -C "$checkout" add --all
+
 # Installing needs the network, and so the caller's variables; what follows is without them.
 as_nobody env HOME="$folder/tmp" make -s -C "$checkout" PYTHON="$python" .make/dev .make/javascript
 

@@ -16,7 +16,7 @@ FRAMING_BYTES = 256 * 1024
 
 _NGINX = """
 daemon off;
-user root;
+{user}
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/proxy.log;
@@ -131,7 +131,8 @@ def nginx(folder: Path, site: str, port: int, *, answer: int = 404) -> Iterator[
     """Run nginx with a site, which responds to requests for `/nothing` with `answer`."""
     (folder / "stillroom.conf").write_text(site.replace("/var/log/nginx/", f"{folder}/"))
     config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder))
+    user = "user root;" if os.geteuid() == 0 else ""  # other users get a warning
+    config.write_text(_NGINX.format(folder=folder, user=user))
     log = folder / "proxy.log"
     command = [program("nginx", "nginx-light"), "-c", str(config), "-e", str(log)]
     _checked([*command, "-t"])
