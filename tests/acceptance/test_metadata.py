@@ -14,6 +14,7 @@ from generation import carriers as at
 from generation.comfy_graphs import basic
 from pictures import picture
 from running import IMAGES, Server
+from waiting import until
 
 METADATA = "/api/v1/storage/metadata"
 ENTRIES = "/api/v1/storage/entries"
@@ -74,6 +75,7 @@ def test_a_client_that_has_the_facts_is_told_that_they_are_current(
 ) -> None:
     saved(client, f"{folder}/a.png", at.png({"parameters": PARAMETERS}))
     url = f"{METADATA}/{folder}/a.png"
+    until(lambda: client.get(url).json()["derived_from"] is not None)  # the index adds this
     etag = client.get(url).headers["etag"]
 
     again = client.get(url, headers={"If-None-Match": etag})

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import resource
+import select
 import socket
 import struct
 import time
@@ -104,8 +105,8 @@ def download_without_descriptors(server: Server) -> socket.socket:
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
 
     def ended() -> str:
-        with contextlib.suppress(BlockingIOError):
-            begin = connection.recv(12, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        if select.select([connection], [], [], 0)[0]:
+            begin = connection.recv(12, socket.MSG_PEEK)
             if not begin.endswith(b" 200"):
                 return "refused"
         if "to wait for a slow client (Too many open files)" in server.logged():

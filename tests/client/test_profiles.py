@@ -187,7 +187,8 @@ def test_where_the_server_runs_no_token_is_needed(server: Server, folder: str, m
     with _listening() as (proxy, heard):
         put = ran(made, ("put", "e.png", f"{folder}/a.png"), here)
         elsewhere = ran(made, ("ls", folder), {"STILLROOM_URL": server.url})
-        ran(made, ("ls", folder), {**here, "HTTP_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""})
+        proxied = {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
+        ran(made, ("ls", folder), {**here, **proxied})
 
     assert (put.code, put.out) == (0, f"uploaded {folder}/a.png\n")
     assert elsewhere.code == 4

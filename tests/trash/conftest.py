@@ -186,12 +186,16 @@ def opens(
     return run
 
 
+def _empty(operator: Operator | None, bucket: SeaweedFS | None) -> None:
+    if operator is not None and bucket is not None:
+        for key in operator.keys(""):
+            operator.delete(key)
+        bucket.empty()
+
+
 @pytest.fixture
 async def site(opens: Opens, bucket: SeaweedFS | None) -> AsyncIterator[Site]:
     async with opens() as running:
+        _empty(running.operator, bucket)  # tests of other modules leave images
         yield running
-    if bucket is not None:
-        assert running.operator is not None
-        for key in running.operator.keys(""):
-            running.operator.delete(key)
-        bucket.empty()
+    _empty(running.operator, bucket)
