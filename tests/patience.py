@@ -18,7 +18,7 @@ _BUCKET_DEADLINES: Final = [f"stillroom.{name}.DEADLINE_S" for name in _OF_A_BUC
 _HAS_DATABASE: Final = importlib.util.find_spec("sqlalchemy") is not None  # `make core` has none
 _DATABASE_DEADLINES: Final = [
     f"stillroom.features.database.engine.{name}_S"
-    for name in ("_BUSY", "_CONNECT", "_TIMEOUT")
+    for name in ("_BUSY", "_CONNECT", "_TIMEOUT", "_SQLITE_TIMEOUT")
     if _HAS_DATABASE
 ]
 

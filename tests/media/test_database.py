@@ -206,6 +206,27 @@ async def test_what_can_be_made_again_waits_for_no_disk_and_is_written_whole_or_
     await opened.close()
 
 
+async def test_transactions_of_one_process_write_to_sqlite_in_the_order_in_which_they_began(
+    sqlite: SqliteConfig,
+) -> None:
+    migrate(sqlite)
+    opened = RowsEngine(sqlite)
+    written: list[int] = []
+
+    async def write(number: int) -> None:
+        if number % 2:
+            await opened.rewrite(lambda _: written.append(number))
+            return
+        async with opened.writing():
+            await asyncio.sleep(0)
+            written.append(number)
+
+    await asyncio.gather(*(write(number) for number in range(40)))
+
+    assert written == list(range(40))
+    await opened.close()
+
+
 @pytest.mark.slow
 async def test_while_the_database_is_away_nothing_changes_and_afterwards_all_works(
     disk: ImageStorage, postgres: PostgreSQL, postgresql: PostgresConfig

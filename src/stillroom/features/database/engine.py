@@ -42,7 +42,10 @@ from stillroom.paths import StorageKey
 
 _TIMEOUT_S: Final = 10.0  # for a transaction including all waits; then the caller gets an error
 _CANCEL_S: Final = 2.0  # for the database to cancel a transaction; then the connection is closed
-_BUSY_S: Final = 5  # SQLite's wait for transactions of other processes, which take milliseconds
+# SQLite's wait for a transaction of another process, and the first limit for its transactions. They
+# are longer since a slow disk, unlike a network, does not recover sooner for those who ask again.
+_BUSY_S: Final = 30
+_SQLITE_TIMEOUT_S: Final = 45.0
 _CONNECT_S: Final = 5
 _POOLED: Final = 5  # connections to PostgreSQL
 _FILE_MODE: Final = 0o640
@@ -99,6 +102,8 @@ class RowsEngine:
         self._engine = create_async_engine(_url(config, driver="aiosqlite"), **options)
         self.hooks = TransactionHooks()
         self.storage_name = ""
+        # Waiters poll SQLite's own lock, and any of them gets it. Under load, some never would.
+        self._turn = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
         self._unsynced: sa.Engine | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         if isinstance(config, SqliteConfig):
@@ -137,17 +142,19 @@ class RowsEngine:
 
         # The asynchronous driver is slower: it switches threads several times per statement.
         with translated():
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(_SQLITE_TIMEOUT_S), self._turn:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     @contextlib.asynccontextmanager
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        timeout_s = _SQLITE_TIMEOUT_S if self.is_sqlite else _TIMEOUT_S
         with translated():
             async with (
                 # After the first timeout, the driver tells the server to cancel, and waits up to
                 # 10 s. After the second timeout, it closes the connection.
-                asyncio.timeout(_TIMEOUT_S + _CANCEL_S),
-                asyncio.timeout(_TIMEOUT_S),
+                asyncio.timeout(timeout_s + _CANCEL_S),
+                asyncio.timeout(timeout_s),
+                self._turn if writes else contextlib.nullcontext(),
                 self._engine.connect() as connection,
             ):
                 await connection.execution_options(**{_WRITES: writes})
