@@ -130,7 +130,7 @@ class Server:
         return httpx.Client(
             base_url=self.url,
             headers=headers,
-            timeout=60,
+            timeout=300,  # as long as `until` waits: a single busy core may be this slow
             follow_redirects=self.follows,
             limits=httpx.Limits(max_keepalive_connections=20 if self.keeps else 0),
             verify=TRUST,
