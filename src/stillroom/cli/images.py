@@ -121,7 +121,7 @@ def put(
 def get(
     sources: tuple[str, ...], target: str, *, as_zip: bool, captions: bool, options: TransferOptions
 ) -> None:
-    """Download images, selected by path, folder or pattern. Files with the same hash are skipped.
+    """Download images, selected by path, folder or pattern. Skip those whose files are identical.
 
     TARGET is a file or a folder; for several images, it is a folder. `-` is standard output.
     """

@@ -81,7 +81,7 @@ class UploadProbe:
             for name in _NAMES:
                 with contextlib.suppress(BackendUnavailable):
                     await self.store.delete(prefix + name, once=True)
-        log.info("the bucket enforces for uploads: %s", ", ".join(sorted(guarantees)))
+        log.info("the bucket enforces these limits of uploads: %s", ", ".join(sorted(guarantees)))
         return guarantees
 
     async def _find(self, prefix: str) -> AsyncIterator[Guarantee]:

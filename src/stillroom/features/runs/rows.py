@@ -97,7 +97,7 @@ class RunRows(Rows):
         """Mark one page of a run's images for deletion, record the progress and renew the claim.
 
         `images` were saved at `saved_until` or earlier. `newer` is the number of images on the page
-        that were saved later. Images that were moved to the trash (`is_trashed`) are only counted.
+        that were saved later. With `is_trashed`, the images are in the trash, and only counted.
         Return False, without any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:

@@ -122,7 +122,7 @@ class RowTransfer(Rows):
             yield [row._asdict() for row in rows]
 
     async def saves(self, queue: Queue, keys: Sequence[StorageKey]) -> Saves:
-        """Return the file versions at these keys that have a pending deletion or a dead letter."""
+        """Return those file versions at these keys whose deletion is pending or has failed."""
         async with self._engine.reading() as connection:
             return await _saves(connection, queue, keys)
 
