@@ -145,7 +145,7 @@ class _ArchiveResponse(Response):
         """Create a response with the images at `keys`, which are in the order of a listing.
 
         `captions` adds a text file with the prompt of each image. If an image is deleted or
-        replaced meanwhile, it is omitted with `skip_missing`. Otherwise, the response is aborted.
+        replaced meanwhile, the response is aborted or, with `skip_missing`, the image is omitted.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"

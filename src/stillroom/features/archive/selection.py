@@ -76,7 +76,7 @@ class ArchiveParameters:
 
 @dataclass(slots=True, eq=False)
 class ArchiveSelection:
-    """Selection of the images of ZIP files, with limits for signed URLs ("links").
+    """Selects the images of ZIP files. Signed URLs ("links") may select fewer images.
 
     Attributes:
         run_keys: Yields the keys in a run's manifest; None if the feature `runs` is off.

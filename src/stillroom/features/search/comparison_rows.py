@@ -75,7 +75,7 @@ class ComparisonRows(Rows):
         """Claim the comparison of storage and index after a server start.
 
         Return None if another process has begun it. Otherwise return the time since which the index
-        may lack changes (`since` or earlier), and the `next_at` to pass to `ScanRows.end`.
+        may lack changes (never later than `since`), and the `next_at` to pass to `ScanRows.end`.
         """
         async with self._engine.writing() as connection:
             row = sa.select(scans.c.name).where(scans.c.name == START).with_for_update()
