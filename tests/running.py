@@ -187,9 +187,10 @@ def running(
     data: Path | None = None,
     under: str = "",
     program: str = "",
+    ready: str = "/readyz",
     **settings: str,
 ) -> Iterator[Server]:
-    """A server on `data` (`folder`/data), ready to serve; it is stopped afterwards.
+    """A server on `data` (`folder`/data), of which `ready` is 200; it is stopped afterwards.
 
     `under` is a command that starts another, such as `setpriv --bounding-set=-all`; `program` is
     the `stillroom` to run, perhaps of another environment. Without them, the server is forked from
@@ -210,7 +211,7 @@ def running(
     process = forked or spawn(command, log, environment=environment)
     server = Server(process, data, port, log, environment)
     try:
-        wait_until_ready(server)
+        wait_until_ready(server, ready)
         yield server
     finally:
         if process.poll() is None:
