@@ -84,8 +84,6 @@ def create_app(settings: Settings) -> FastAPI:
     for feature in parts.features:
         for router in feature.pages(parts.authorize, is_embedded=False):
             app.include_router(router)
-        for router in feature.api_pages(parts.authorize, is_embedded=False):
-            app.include_router(router, prefix="/api/v1")
     return app
 
 

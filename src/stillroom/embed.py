@@ -100,12 +100,9 @@ class Stillroom:
         self._has_public_url = bool(public_url or resolved.public_base_url)
         self.router = APIRouter(lifespan=self.lifespan)
         self.router.include_router(stillroom_router(parts, on_save=self._check_first_save))
-        self._has_sign_in = gallery and authorize is None
+        self._signs_in = gallery and authorize is None
         for feature in parts.features if gallery else ():
-            for pages in feature.pages(parts.authorize, is_embedded=True):
-                self.router.include_router(pages)
-            api = feature.api_pages(parts.authorize, is_embedded=True) if self._has_sign_in else ()
-            for pages in api:
+            for pages in feature.pages(parts.authorize, is_embedded=True, signs_in=self._signs_in):
                 self.router.include_router(pages)
         _log_start(parts, are_all_wanted=features is None)
 
@@ -130,7 +127,7 @@ class Stillroom:
         from stillroom.features.gallery.feature import GalleryFeature
 
         sign_in = self._parts.store.need(GalleryFeature).sign_in
-        if sign_in is None or not self._has_sign_in:
+        if sign_in is None or not self._signs_in:
             raise ConfigurationError(
                 "cannot create a sign-in link: pass gallery=True, do not pass authorize=, and "
                 "set STILLROOM_JWT_ALGORITHM=HS256"

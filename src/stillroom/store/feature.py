@@ -88,14 +88,11 @@ class Feature:
         del images
         return ()
 
-    def pages(self, authorize: Authorize, *, is_embedded: bool) -> "Iterable[APIRouter]":
-        """Return routers outside of the API, such as web pages."""
-        del authorize, is_embedded
-        return ()
-
-    def api_pages(self, authorize: Authorize, *, is_embedded: bool) -> "Iterable[APIRouter]":
-        """Return routers below the prefix of the API that are not part of its documentation."""
-        del authorize, is_embedded
+    def pages(
+        self, authorize: Authorize, *, is_embedded: bool, signs_in: bool = True
+    ) -> "Iterable[APIRouter]":
+        """Return routers of web pages and of their operations, which are not documented."""
+        del authorize, is_embedded, signs_in
         return ()
 
     def jobs(self) -> Iterable[Job]:

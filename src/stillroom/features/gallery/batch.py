@@ -6,7 +6,7 @@ import re
 from collections.abc import MutableMapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import Field
 from starlette.datastructures import Headers
 
@@ -14,7 +14,7 @@ from stillroom.concurrently import map_concurrently
 from stillroom.errors import InvalidParameter, TooLarge
 from stillroom.store.api.call import Call
 from stillroom.store.api.forms import JsonForm
-from stillroom.store.api.operation import OperationRoute, raw_target
+from stillroom.store.api.operation import Run, raw_target
 from stillroom.store.auth.grants import Authorize
 from stillroom.store.http.problems import JSON_HEADERS
 
@@ -83,9 +83,8 @@ class _Reads:
         }
 
 
-def batch_router(authorize: Authorize) -> APIRouter:
-    """Return a router with `POST /batch`, which is not in the OpenAPI document."""
-    router = APIRouter(include_in_schema=False, route_class=OperationRoute)
+def batch_operation(authorize: Authorize) -> Run:
+    """Return the handler of `POST /batch`, which sends the reads to the application."""
 
     async def read_batch(request: Request) -> Response:
         call = await Call.of(request, authorize)
@@ -97,5 +96,4 @@ def batch_router(authorize: Authorize) -> APIRouter:
         headers = {**dict(JSON_HEADERS), "cache-control": "no-store"}
         return Response(b'{"results":[%b]}' % b",".join(results), headers=headers)
 
-    router.add_api_route("/batch", read_batch, methods=["POST"])
-    return router
+    return read_batch

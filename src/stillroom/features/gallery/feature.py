@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 
-from stillroom.features.gallery.batch import batch_router
+from stillroom.features.gallery.batch import batch_operation
 from stillroom.features.gallery.page import Gallery, gallery_router
 from stillroom.features.gallery.settings import GallerySettings
-from stillroom.features.gallery.sign_in import SignIn, sign_in_router
+from stillroom.features.gallery.sign_in import SignIn
 from stillroom.features.gallery.sign_in_codes import SignInCodes
+from stillroom.store.api.operation import OperationRoute
 from stillroom.store.auth.choose import signing_secrets
 from stillroom.store.auth.config import SecretConfig
 from stillroom.store.auth.grants import Authorize
@@ -22,10 +23,7 @@ class GalleryFeature(Feature):
     """Web page that shows the stored images."""
 
     def __init__(self, store: Store) -> None:
-        self._settings = store.settings
-        self._grace = timedelta(0)
-        self._trash = timedelta(0)
-        self._max_direct_bytes = 0
+        self._settings, self._features = store.settings, store.features
 
     @functools.cached_property
     def sign_in(self) -> SignIn | None:
@@ -41,36 +39,31 @@ class GalleryFeature(Feature):
 
         return SignIn(SignInCodes(settings.section(GallerySettings).sign_in_folder), mint)
 
-    def ready(self, store: Store) -> None:
-        """Read the settings of other features that the page needs."""
-        self._grace = getattr(store.features.get("library"), "grace", self._grace)
-        trash = getattr(store.features.get("trash"), "trash", None)
-        self._trash = getattr(trash, "retention", self._trash)
-        if self._settings.storage.upload_origins:
-            self._max_direct_bytes = getattr(store.features.get("grants"), "max_bytes", 0)
-
-    def pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the routes of the page, of its files and, if `is_embedded`, of batches."""
+    def pages(
+        self, authorize: Authorize, *, is_embedded: bool, signs_in: bool = True
+    ) -> Iterable[APIRouter]:
+        """Return the routes of the page, of its files, of batches and, if enabled, of sign-in."""
         if not is_embedded and not self._settings.section(GallerySettings).gallery:
             return []
+        features, origins = self._features, self._settings.storage.upload_origins
+        grace = getattr(features.get("library"), "grace", timedelta(0))
+        trash = getattr(features.get("trash"), "trash", None)
+        max_direct_bytes = getattr(features.get("grants"), "max_bytes", 0) if origins else 0
         gallery = Gallery(
             {
                 "files": "" if is_embedded else "gallery/",
                 "api": "../" if is_embedded else "api/v1/",
                 "max_upload_bytes": self._settings.max_upload_bytes,
-                "max_direct_bytes": self._max_direct_bytes,
-                "deletion_grace_s": int(self._grace.total_seconds()),
-                "trash_s": int(self._trash.total_seconds()),
+                "max_direct_bytes": max_direct_bytes,
+                "deletion_grace_s": int(grace.total_seconds()),
+                "trash_s": int(getattr(trash, "retention", timedelta(0)).total_seconds()),
             },
             image_origins=self._settings.storage.image_origins,
-            upload_origins=self._settings.storage.upload_origins if self._max_direct_bytes else (),
+            upload_origins=origins if max_direct_bytes else (),
         )
-        page = gallery_router(gallery, is_embedded=is_embedded)
-        return [page, batch_router(authorize)] if is_embedded else [page]
-
-    def api_pages(self, authorize: Authorize, *, is_embedded: bool) -> Iterable[APIRouter]:
-        """Return the route of sign-in and, unless `is_embedded`, the route of batches."""
-        if not is_embedded and not self._settings.section(GallerySettings).gallery:
-            return []
-        routers = [] if self.sign_in is None else [sign_in_router(self.sign_in)]
-        return routers if is_embedded else [*routers, batch_router(authorize)]
+        prefix = "" if is_embedded else "/api/v1"
+        api = APIRouter(prefix=prefix, include_in_schema=False, route_class=OperationRoute)
+        api.add_api_route("/batch", batch_operation(authorize), methods=["POST"])
+        if signs_in and self.sign_in is not None:
+            api.add_api_route("/sign-in", self.sign_in.sign_in, methods=["POST"])
+        return [gallery_router(gallery, is_embedded=is_embedded), api]

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import Field
 
 from stillroom.features.gallery.sign_in_codes import SignInCodes
 from stillroom.store.api.forms import JsonForm, read_json, validate
-from stillroom.store.api.operation import OperationRoute
 from stillroom.store.api.responses import json_answer
 from stillroom.store.http.fields import combined
 
@@ -40,10 +39,3 @@ class SignIn:
         await asyncio.to_thread(self.codes.use, body.code)
         token = self.mint(_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE)
         return json_answer({"token": token}, headers={"cache-control": "no-store"})
-
-
-def sign_in_router(operation: SignIn) -> APIRouter:
-    """Return a router with `POST /sign-in`, which is not in the OpenAPI document."""
-    router = APIRouter(include_in_schema=False, route_class=OperationRoute)
-    router.add_api_route("/sign-in", operation.sign_in, methods=["POST"])
-    return router
