@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import APIRouter, Request
+from starlette.applications import Starlette
+from starlette.routing import NoMatchFound
 
 from stillroom.assembly import Parts, assemble, described, reason_off
 from stillroom.client import AsyncImageStore
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from stillroom.features.library.service import MediaResourceService
 
 _DEFAULT_SERVER: Final = ("127.0.0.1", 8000)
-_DEFAULT_IMAGES: Final = b"/api/v1/storage/images/"
+_DEFAULT_IMAGES: Final = "/api/v1/storage/images"
 
 log = logging.getLogger("stillroom.embed")
 
@@ -96,8 +98,8 @@ class Stillroom:
         )
         self._running = 0
         self.images = InProcessImageStore(parts)
+        self._is_url_checked = bool(public_url)
         self._has_saved = False
-        self._has_public_url = bool(public_url or resolved.public_base_url)
         self.router = APIRouter(lifespan=self.lifespan)
         self.router.include_router(stillroom_router(parts, on_save=self._check_first_save))
         self._signs_in = gallery and authorize is None
@@ -135,13 +137,15 @@ class Stillroom:
         return f"{gallery_url}#sign-in={sign_in.codes.make()}"
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Context manager: run the background jobs, and keep the database and the keys open.
 
         `FastAPI(lifespan=stillroom.lifespan)` is needed only if the router is in a mounted app,
         because Starlette does not run the lifespans of mounted apps. Nested calls do nothing.
         """
         self._running += 1
+        if isinstance(app, Starlette) and not self._is_url_checked:
+            self._check_prefix(app)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 if self._running == 1:
@@ -150,14 +154,29 @@ class Stillroom:
         finally:
             self._running -= 1
 
+    def _check_prefix(self, app: Starlette) -> None:
+        """Warn if the router is not included with the prefix of public URLs."""
+        with contextlib.suppress(NoMatchFound):
+            path = app.url_path_for("list_images")
+            if path.endswith("/storage/images") and not path.endswith(_DEFAULT_IMAGES):
+                self._is_url_checked = True
+                log.warning(
+                    "public URLs begin with %s, but this app has its images at %s: include the "
+                    'router with prefix="/api/v1", or pass public_url="https://…%s", with the '
+                    "host under which clients reach this app (docs/embedding.md)",
+                    self._parts.images_url,
+                    path,
+                    path,
+                )
+
     def _check_first_save(self, request: Request) -> None:
         """Warn at the first save if the app's address or the router's lifespan is wrong."""
         if self._has_saved:
             return
         self._has_saved = True
-        server, target = request.scope.get("server"), raw_target(request)
-        is_default = server is not None and tuple(server) == _DEFAULT_SERVER
-        if not (self._has_public_url or (is_default and target.startswith(_DEFAULT_IMAGES))):
+        is_default = tuple(request.scope.get("server") or ()) == _DEFAULT_SERVER
+        is_default &= raw_target(request).startswith(_DEFAULT_IMAGES.encode())
+        if not (self._is_url_checked or self._parts.settings.public_base_url or is_default):
             log.warning(
                 "public URLs begin with %s, which is not the address of this app: set "
                 "STILLROOM_PUBLIC_BASE_URL to the root URL under which clients reach it",

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from in_process import PNG, client_of
 from services.seaweedfs import SeaweedFS, bucket_variables
-from stillroom.embed import create_router
+from stillroom.embed import Stillroom, create_router
 from stillroom.errors import ConfigurationError
 from stillroom.store.auth.grants import Grant
 
@@ -105,3 +105,39 @@ async def test_the_first_save_warns_of_public_urls_that_lead_elsewhere(
 
     warnings = [line for line in caplog.messages if line.startswith(MISPLACED)]
     assert len(warnings) == warned
+
+
+@pytest.mark.parametrize("mount", ["", "/compute"])
+@pytest.mark.parametrize(
+    ("prefix", "settings", "warned"),
+    [
+        ("/img", {"public_base_url": "https://x.example"}, True),
+        ("", {"public_base_url": "https://x.example"}, True),
+        ("/api/v1", {"public_base_url": "https://x.example"}, False),
+        ("/img", {"public_url": "https://x.example/img/storage/images"}, False),
+    ],
+)
+async def test_the_start_warns_of_a_prefix_that_public_urls_lack(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    mount: str,
+    prefix: str,
+    settings: dict[str, Any],
+    warned: bool,
+) -> None:
+    stillroom = Stillroom(tmp_path, authorize=lambda _: Grant.everything(), **settings)
+    app = FastAPI(lifespan=stillroom.lifespan)
+    app.include_router(stillroom.router, prefix=prefix)
+    if mount:
+        inner, app = app, FastAPI(lifespan=stillroom.lifespan)
+        app.mount(mount, inner)
+    async with client_of(app) as client:
+        (warning,) = [line for line in caplog.messages if "public URLs begin" in line] or [""]
+        url = f"{mount}{prefix}/storage/images/a"
+        saved = (await client.post(url, files={"file": PNG})).json()["url"]
+    assert len([line for line in caplog.messages if "public URLs begin" in line]) == warned
+    if warned:
+        assert f"has its images at {mount}{prefix}/storage/images: include" in warning
+        assert f'or pass public_url="https://…{mount}{prefix}/storage/images"' in warning
+    elif not mount:
+        assert saved == f"https://x.example{url}"
