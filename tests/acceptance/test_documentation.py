@@ -71,6 +71,14 @@ def test_every_command_of_the_api_page_runs(tmp_path: Path) -> None:
             assert client.get(IMAGES).json() == ["once.png", "whole.png"]
 
 
+def test_the_curl_commands_of_the_page_about_uploads_run(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        printed = paste("\n".join(blocks("docs/uploads.md", "sh")), server, tmp_path)
+
+    assert '"path":"cat.png"' in printed
+    assert (tmp_path / "back.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
+
+
 @pytest.mark.whole
 def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
