@@ -11,9 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
-from command_line import ran
+from command_line import Ran, ran
 from contract.images import source_of
 from crash.traffic import Traffic
 from running import IMAGES, STILLROOM, Verified, peak_bytes_of, running
@@ -44,6 +45,15 @@ def verify(data: Path, *flags: str, **variables: str) -> Verified:
     words = ("verify", "--json", "--data-dir", str(data), *flags)
     done = ran(data.parent, words, variables, on_main_thread=True)
     return Verified(done.code, json.loads(done.out or "{}"), done.err)
+
+
+def command(data: Path, *words: str) -> Ran:
+    return ran(data.parent, (*words, "--data-dir", str(data)), {}, on_main_thread=True)
+
+
+def found(client: httpx.Client) -> list[str]:
+    answer = client.get("/api/v1/storage/search", params={"prefix": "in/"})
+    return sorted(image["path"] for image in answer.json()["items"])
 
 
 def flip(file: Path, at: int, mask: int = 1) -> None:
@@ -208,6 +218,7 @@ def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> N
     with running(tmp_path) as server, server.client() as client:
         for name in ("good", "bad"):
             client.post(f"{IMAGES}/in/{name}.png", files={"file": content}).raise_for_status()
+        until(lambda: found(client) == ["in/bad.png", "in/good.png"])
         flip(server.data / "compute/in/bad.png", 77_777)
 
         only_told = verify(server.data)
@@ -219,6 +230,11 @@ def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> N
         assert client.get(f"{IMAGES}/in/bad.png").status_code == 404
         assert client.get(f"{IMAGES}/in/good.png").content == content
         assert verify(server.data).status == 0
+
+        assert "index rebuild" not in only_told.log + moved.log, "--json is for scripts"
+        assert found(client) == ["in/bad.png", "in/good.png"]
+        assert command(server.data, "index", "rebuild").code == 0
+        assert found(client) == ["in/good.png"]
     place = server.data / finding["quarantined"]
     kept = (place / "image").read_bytes()
     facts = json.loads((place / "facts.json").read_text())
@@ -226,6 +242,18 @@ def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> N
     assert facts["key"] == "compute/in/bad.png"
     assert facts["sha256"] == hashlib.sha256(kept).hexdigest()
     assert facts["sha256_when_saved"] == hashlib.sha256(content).hexdigest()
+
+
+def test_it_says_what_to_do_about_bad_images_and_the_index(tmp_path: Path) -> None:
+    fill(tmp_path, {"good.png": b"one", "bad.png": b"two"})
+    assert command(tmp_path, "verify").err == ""
+    flip(tmp_path / "compute/bad.png", 1)
+
+    only_told = command(tmp_path, "verify").err
+    moved = command(tmp_path, "verify", "--quarantine").err
+
+    assert only_told == "move bad images away with --quarantine (docs/reliability.md#verify)\n"
+    assert moved == "run `stillroom index rebuild`: searches still find moved images\n"
 
 
 @pytest.mark.whole

@@ -166,3 +166,7 @@ def _print_result(progress: "VerificationProgress", *, finished: bool, as_json: 
         + (f", {progress.adopted:,} hashes recorded" if progress.adopted else "")
         + ("" if finished else "; stopped; run the same command again to resume")
     )
+    if any(finding.quarantined for finding in progress.findings):
+        click.echo("run `stillroom index rebuild`: searches still find moved images", err=True)
+    elif progress.problems:
+        click.echo("move bad images away with --quarantine (docs/reliability.md#verify)", err=True)
