@@ -44,4 +44,6 @@ class TrashFeature(Feature):
 
     def facts(self) -> Iterable[str]:
         """Return a line with the time after which deletions are final, for the server's log."""
-        return [] if self.trash is None else [f"trash: kept for {self.trash.retention}"]
+        if self.trash is None:
+            return []
+        return ["trash: kept for " + str(self.trash.retention).removesuffix(", 0:00:00")]
