@@ -116,7 +116,7 @@ def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page
             assert answer.status_code == 200
             return sum(len(chunk) for chunk in answer.iter_raw())
 
-    runs = {"few": 2000, "many": 30_000}
+    runs = {"few": 2000, "many": 90_000}
     for run, count in runs.items():
         images = tmp_path / "data/compute" / run
         images.mkdir(parents=True)
@@ -134,5 +134,5 @@ def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page
 
         publish_and_delete(many, runs["many"])
 
-        # It was 7 MiB, after what a smaller run allocates once. A list of them would be 30.
-        assert peak_bytes(server.pid) - before < 16 * MIB
+        # It was 10 to 33 MiB for 30,000 images, and 10 for 90,000. A list of these would be 90.
+        assert peak_bytes(server.pid) - before < 48 * MIB
