@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Modules are compiled when they are first imported; most never are.
 INSTALL := install --quiet --disable-pip-version-check --no-compile
 
-PROGRAMS := npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap
+PROGRAMS := npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool jq buildah mmdebstrap
 .PHONY: $(PROGRAMS) postgresql help help-all install serve unit core check test test-all test-whole clients test-pythons test-oldest test-newest
 .PHONY: coverage mutations flakes test-surroundings bench bench-quick bench-half-open test-root crash cluster saturation soak
 .PHONY: release-check image-check audit lint lint-javascript lint-python format reference async-client lock docs clean
@@ -48,7 +48,7 @@ LONG := $(addprefix tests/,browser clients cluster crash deploy proxy)
 OF_WHOLE := -m "whole and not root and not release"
 test-whole:  #- of these, what needs no root
 	@$(MAKE) --no-print-directory -j4 \
-		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze wrk
+		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool jq systemd-analyze wrk
 	$(BIN)/pytest -n 4 --dist worksteal $(OF_WHOLE) $(LONG)
 	$(BIN)/pytest -n 4 --dist loadscope $(OF_WHOLE) $(LONG:%=--ignore=%)
 

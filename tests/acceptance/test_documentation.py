@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,7 +72,9 @@ def test_every_command_of_the_api_page_runs(tmp_path: Path) -> None:
             assert client.get(IMAGES).json() == ["once.png", "whole.png"]
 
 
+@pytest.mark.whole
 def test_the_curl_commands_of_the_page_about_uploads_run(tmp_path: Path) -> None:
+    assert shutil.which("jq"), "jq is missing: apt-get install jq"
     with running(tmp_path) as server:
         printed = paste("\n".join(blocks("docs/uploads.md", "sh")), server, tmp_path)
 

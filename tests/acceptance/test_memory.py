@@ -134,5 +134,5 @@ def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page
 
         publish_and_delete(many, runs["many"])
 
-        # It was 10 to 33 MiB for 30,000 images, and 10 for 90,000. A list of these would be 90.
+        # It was 8 to 27 MiB for 30,000 images, and 10 for 90,000. A list of these would be 90.
         assert peak_bytes(server.pid) - before < 48 * MIB

@@ -219,6 +219,7 @@ def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> N
         for name in ("good", "bad"):
             client.post(f"{IMAGES}/in/{name}.png", files={"file": content}).raise_for_status()
         until(lambda: found(client) == ["in/bad.png", "in/good.png"])
+        until(lambda: "startup: compared" in server.logged())  # the next one is hours away
         flip(server.data / "compute/in/bad.png", 77_777)
 
         only_told = verify(server.data)
