@@ -9,7 +9,7 @@ from stillroom.speed.settings import SpeedSettings
 from stillroom.store.settings import Settings
 
 _SECTIONS: Final[list[type[Settings]]] = [
-    importlib.import_module(name).SECTION
+    getattr(importlib.import_module(name), f"{line.name.capitalize()}Settings")
     for line in reversed(FEATURES)
     if importlib.util.find_spec(name := f"stillroom.features.{line.name}.settings") is not None
 ]

@@ -10,7 +10,7 @@ import pytest
 
 from stillroom.app import check_settings
 from stillroom.errors import ConfigurationError
-from stillroom.features.pictures.settings import PictureSettings
+from stillroom.features.pictures.settings import PicturesSettings
 from stillroom.settings import AllSettings
 from stillroom.speed.settings import SpeedSettings
 from stillroom.store.settings import Settings
@@ -181,10 +181,10 @@ def test_a_misspelled_line_of_a_settings_file_is_found_and_the_environment_is_no
 def test_a_feature_finds_its_settings_only_where_they_were_read(tmp_path: Path) -> None:
     settings = AllSettings.of_values(data_dir=tmp_path, derived_processes=3)
 
-    assert settings.section(PictureSettings).derived.processes == 3
-    assert PictureSettings.of_values(data_dir=tmp_path).derived_processes == 2
-    with pytest.raises(TypeError, match="Settings has no PictureSettings"):
-        Settings.of_values(data_dir=tmp_path).section(PictureSettings)
+    assert settings.section(PicturesSettings).derived.processes == 3
+    assert PicturesSettings.of_values(data_dir=tmp_path).derived_processes == 2
+    with pytest.raises(TypeError, match="Settings has no PicturesSettings"):
+        Settings.of_values(data_dir=tmp_path).section(PicturesSettings)
 
 
 def test_all_invalid_settings_of_the_core_and_of_features_are_in_one_message() -> None:

@@ -47,6 +47,3 @@ class DatabaseSettings(Settings):
     def row_warnings(self) -> list[str]:
         """Warning if a bucket contains the images, but a local SQLite file contains the rows."""
         return [_LOCAL_ROWS] if self._has_bucket and self.database_url is None else []
-
-
-SECTION = DatabaseSettings

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from stillroom.features.database.feature import DatabaseFeature
 from stillroom.features.events.database import event_rows, record_events
 from stillroom.features.events.operation import EventOperation
-from stillroom.features.events.settings import EventSettings
+from stillroom.features.events.settings import EventsSettings
 from stillroom.features.events.waiting import FeedWaiting
 from stillroom.features.events.webhook_opening import open_webhooks, register_endpoints
 from stillroom.store.api.images import ImageOperations
@@ -23,7 +23,7 @@ class EventsFeature(Feature):
 
     def __init__(self, store: Store) -> None:
         opened = store.need(DatabaseFeature)
-        self.retention = store.settings.section(EventSettings).events_retention
+        self.retention = store.settings.section(EventsSettings).events_retention
         self._has_jobs = store.settings.sweep_interval_seconds > 0
         self.is_on = bool(self.retention)
         self.database = opened.database

@@ -16,7 +16,7 @@ def _parse_retention(text: str) -> timedelta:
     return age
 
 
-class EventSettings(Settings):
+class EventsSettings(Settings):
     """Settings of events and webhooks."""
 
     events_retention: Annotated[timedelta, parsed_by(_parse_retention)] = timedelta(days=7)
@@ -33,6 +33,3 @@ class EventSettings(Settings):
 
         places = filter(None, (self.data_dir / FILE_NAME, self.webhooks_file))
         return [*super().files, *itertools.chain(*map(configuration_files, places))]
-
-
-SECTION = EventSettings

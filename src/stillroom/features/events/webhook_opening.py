@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from stillroom.errors import ConfigurationError
 from stillroom.features.database.database import Database
 from stillroom.features.events.database import has_full_text
-from stillroom.features.events.settings import EventSettings
+from stillroom.features.events.settings import EventsSettings
 from stillroom.features.events.webhook_file import FILE_NAME, WatchedWebhooks
 from stillroom.features.events.webhook_values import WEBHOOK
 from stillroom.features.events.webhooks import Webhooks
@@ -25,7 +25,7 @@ def watched_webhooks(settings: Settings) -> WatchedWebhooks:
 
     Raises `ConfigurationError` if the file is invalid, or has endpoints although events are off.
     """
-    section = settings.section(EventSettings)
+    section = settings.section(EventsSettings)
     file = section.webhooks_file or settings.data_dir / FILE_NAME
     watched = WatchedWebhooks(file, is_named=section.webhooks_file is not None)
     if watched.content.endpoints and not section.events_retention:

@@ -15,6 +15,3 @@ class GallerySettings(Settings):
     def sign_in_folder(self) -> Path:
         """Folder with the codes of sign-in links."""
         return self.data_dir / ".stillroom" / "sign-in"
-
-
-SECTION = GallerySettings

@@ -7,7 +7,7 @@ from stillroom.features.grants.completed import CompletedGrants
 from stillroom.features.grants.operations import GrantOperations
 from stillroom.features.grants.probes import UploadProbe
 from stillroom.features.grants.service import Grants
-from stillroom.features.grants.settings import GrantSettings
+from stillroom.features.grants.settings import GrantsSettings
 from stillroom.store.api.images import ImageOperations
 from stillroom.store.background import Job
 from stillroom.store.feature import Feature, Store
@@ -21,7 +21,7 @@ class GrantsFeature(Feature):
 
     def __init__(self, store: Store) -> None:
         self._settings = store.settings
-        self.max_bytes = store.settings.section(GrantSettings).max_grant_bytes
+        self.max_bytes = store.settings.section(GrantsSettings).max_grant_bytes
         self._grants: Grants | None = None
         self._url = store.api_url + _PATH
 

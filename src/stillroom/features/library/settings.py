@@ -10,6 +10,3 @@ class LibrarySettings(Settings):
 
     deletion_grace_seconds: int = Field(default=3600, ge=0)
     """Seconds until the original of a copied image, or a deleted resource's file, is deleted."""
-
-
-SECTION = LibrarySettings

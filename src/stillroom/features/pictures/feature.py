@@ -11,7 +11,7 @@ from stillroom.errors import ImageNotFound, InvalidPath, UnsupportedMedia
 from stillroom.features.pictures import confinement
 from stillroom.features.pictures.derivation import Derivation, parse_derivation
 from stillroom.features.pictures.images import DerivedImages
-from stillroom.features.pictures.settings import PictureSettings
+from stillroom.features.pictures.settings import PicturesSettings
 from stillroom.paths import StorageKey, path_of_key
 from stillroom.store.api.call import Call
 from stillroom.store.api.images import ImageOperations
@@ -94,7 +94,7 @@ class PicturesFeature(Feature):
     """Thumbnails of images."""
 
     def __init__(self, store: Store) -> None:
-        self.derived = DerivedImages(store.settings.section(PictureSettings).derived)
+        self.derived = DerivedImages(store.settings.section(PicturesSettings).derived)
         if store.is_counted:
             from stillroom.features.pictures.metrics import count_picture, report_confinement
 

@@ -7,7 +7,7 @@ from stillroom.features.pictures.cache import DerivedConfig
 from stillroom.store.settings import MIB, Settings
 
 
-class PictureSettings(Settings):
+class PicturesSettings(Settings):
     """Settings of thumbnails."""
 
     derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
@@ -43,6 +43,3 @@ class PictureSettings(Settings):
             max_pixels=self.derived_max_pixels,
             transformations_url=self.r2_public_url if transforms else None,
         )
-
-
-SECTION = PictureSettings

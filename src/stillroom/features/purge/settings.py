@@ -88,6 +88,3 @@ class PurgeSettings(Settings):
         return [
             "nothing is purged: set R2_PUBLIC_URL, and STILLROOM_SWEEP_INTERVAL_SECONDS above 0"
         ]
-
-
-SECTION = PurgeSettings

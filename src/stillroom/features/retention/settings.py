@@ -25,6 +25,3 @@ class RetentionSettings(Settings):
         """Configuration files that may be in the data directory."""
         named = [] if self.retention_file is None else [self.retention_file]
         return [*super().files, self.data_dir / FILE_NAME, *named]
-
-
-SECTION = RetentionSettings

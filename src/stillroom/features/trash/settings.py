@@ -1,7 +1,7 @@
 """Settings of the trash."""
 
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 from stillroom.durations import parse_age
 from stillroom.store.settings import Settings, parsed_by
@@ -13,6 +13,3 @@ class TrashSettings(Settings):
     trash: Annotated[timedelta | None, parsed_by(parse_age)] = None
     """Time for which a deleted image can be restored, such as `7d`. By default, `off`: deletions
     are final. See docs/trash.md."""
-
-
-SECTION: Final = TrashSettings
