@@ -5,11 +5,11 @@ from mutations.fault import faults
 FAULTS = faults(r"""
 disk: a deletion looks at no condition
 store/disk/publisher.py: contract/test_disk.py -k deletion
--                condition.check(etag_of(status))
+-                condition.check(image.etag_of(status))
 
 disk: a deletion of one save deletes any save
 store/disk/publisher.py: contract/test_disk.py -k deletion
--if save_id not in (None, save_id_of(status)):
+-if save_id not in (None, image.save_id_of(status)):
 +if save_id is not None and status is None:
 
 disk: a page that is full says that it is the last one

@@ -127,7 +127,7 @@ async def test_an_image_that_is_removed_by_hand_right_before_its_deletion_is_mis
         (tmp_path / "compute/a/b.png").unlink()
         return status
 
-    monkeypatch.setattr("stillroom.store.disk.publisher.status_at", look_and_lose)
+    monkeypatch.setattr("stillroom.store.disk.image.status_at", look_and_lose)
 
     with pytest.raises(ImageNotFound):
         await storage.delete(key("a/b.png"))

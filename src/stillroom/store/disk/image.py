@@ -157,12 +157,6 @@ def describe(
     )
 
 
-def etag_at(folder_fd: int, name: str) -> str | None:
-    """Return the ETag of an image in an open folder, or None if it does not exist."""
-    status = status_at(folder_fd, name)
-    return None if status is None else etag_of(status)
-
-
 def status_at(folder_fd: int, name: str) -> os.stat_result | None:
     """Return the stat(2) result of an image in an open folder, or None if it does not exist."""
     try:

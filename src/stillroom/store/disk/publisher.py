@@ -10,16 +10,9 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, PathConflict, PreconditionFailed
 from stillroom.paths import StorageKey
+from stillroom.store.disk import image
 from stillroom.store.disk.data_directory import DataDirectory, translate_os_errors
 from stillroom.store.disk.folders import Folders
-from stillroom.store.disk.image import (
-    error_of_open,
-    etag_at,
-    etag_of,
-    save_id_of,
-    status_at,
-    warn_of_link,
-)
 from stillroom.store.disk.openat2 import release
 from stillroom.store.disk.staging import Staged
 from stillroom.store.values import Condition
@@ -69,7 +62,8 @@ class Publisher:
         with translate_os_errors(FileNotFoundError, IsADirectoryError):
             fcntl.flock(folder_fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             if condition.is_set:
-                condition.check(etag_at(folder_fd, name))
+                status = image.status_at(folder_fd, name)
+                condition.check(None if status is None else image.etag_of(status))
             try:
                 staged.link_or_replace(folder_fd, name, create_only=condition.create_only)
             except IsADirectoryError as error:
@@ -95,7 +89,7 @@ class Publisher:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
                 if error.errno == errno.ELOOP:
-                    warn_of_link(folder)
+                    image.warn_of_link(folder)
                 raise _not_a_folder() from error
 
     def delete(
@@ -111,7 +105,7 @@ class Publisher:
             try:
                 folder_fd = self._data_directory.open_folder(folder)
             except OSError as error:
-                raise error_of_open(key, error) from error
+                raise image.error_of_open(key, error) from error
             opened.callback(release, folder_fd)
             if place is not None:
                 place_folder, _, place_name = place.text.rpartition("/")
@@ -119,11 +113,11 @@ class Publisher:
                 opened.callback(release, place_fd)
             with translate_os_errors():
                 fcntl.flock(folder_fd, fcntl.LOCK_EX)
-                status = status_at(folder_fd, name)
+                status = image.status_at(folder_fd, name)
                 if status is None:
                     raise ImageNotFound
-                condition.check(etag_of(status))
-                if save_id not in (None, save_id_of(status)):
+                condition.check(image.etag_of(status))
+                if save_id not in (None, image.save_id_of(status)):
                     raise PreconditionFailed
                 try:
                     if place is None:
