@@ -16,14 +16,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
-from stillroom.errors import (
-    ImageNotFound,
-    InvalidPath,
-    PreconditionFailed,
-    RunConflict,
-    RunNotFound,
-    StillroomError,
-)
+from stillroom import errors
 from stillroom.features.database.clock import now
 from stillroom.features.library.database import MediaDatabase
 from stillroom.features.library.recorded_bytes import hash_opened
@@ -75,12 +68,12 @@ class Runs:
         count, max_bytes = await self.require_none_inside(folder)
         if expected is not None and count != expected:
             message = f"the run has {_images(count)}, and {expected} were expected"
-            raise RunConflict(message, count=count)
+            raise errors.RunConflict(message, count=count)
         published = await self.open_manifest(folder)
         if published is not None:
             published = await self._compare(folder, published)
         elif not count and expected is None:
-            raise RunNotFound
+            raise errors.RunNotFound
         else:
             published = await self._write(folder, count, max_bytes)
         try:
@@ -102,11 +95,11 @@ class Runs:
         key = manifest_key(folder)
         try:
             saved = await self._storage.save(key, source, Condition(if_none_match=ANY))
-        except PreconditionFailed:
+        except errors.PreconditionFailed:
             await self._require_unnested(folder)
             published = await self.open_manifest(folder)
             if published is None:
-                raise RunConflict(_DELETED) from None
+                raise errors.RunConflict(_DELETED) from None
             return await self._compare(folder, published)
         try:
             # A concurrent deletion also deletes this manifest, unless it has just finished.
@@ -114,13 +107,13 @@ class Runs:
             # If nested runs are published at once, the second detects the first here or above.
             await self._require_unnested(folder)
         except BaseException:
-            with contextlib.suppress(StillroomError):
+            with contextlib.suppress(errors.StillroomError):
                 await self._storage.delete(key, save_id=saved.save_id)
             raise
         try:
             opened = await self._storage.open(key)
-        except ImageNotFound:
-            raise RunConflict(_DELETED) from None
+        except errors.ImageNotFound:
+            raise errors.RunConflict(_DELETED) from None
         log.info("published the run %r with %s", folder.text, _images(count))
         return opened
 
@@ -129,10 +122,10 @@ class Runs:
         folders = folder.text, *folders_of(folder.text)
         prefixes = [KeyPrefix.of_folder(ImagePath(text)).text for text in folders]
         if await (await run_rows(self._database)).is_deleting(prefixes):
-            raise RunConflict("the run is being deleted")
+            raise errors.RunConflict("the run is being deleted")
         marks = await rows.deletions.of_saves(images) if images else ()
         if count := sum(mark.reason == DELETED for mark in marks):
-            raise RunConflict(
+            raise errors.RunConflict(
                 f"{_images(count)} of the run will be deleted soon: "
                 "save again what must stay, then publish"
             )
@@ -144,7 +137,7 @@ class Runs:
     async def _require_unenclosed(self, folder: ImagePath) -> None:
         for parent in reversed(folders_of(folder.text)):
             if await self.is_published(ImagePath(parent)):
-                raise RunConflict(f"the folder is in the run {parent!r}, which is published")
+                raise errors.RunConflict(f"the folder is in the run {parent!r}, which is published")
 
     async def require_none_inside(self, folder: ImagePath) -> tuple[int, int]:
         """Raise `RunConflict` if a folder contains a published run in a subfolder.
@@ -160,7 +153,7 @@ class Runs:
                     continue
                 if is_manifest(name):
                     inner = image_entry(name).rpartition("/")[0]
-                    raise RunConflict(f"this folder contains the published run {inner!r}")
+                    raise errors.RunConflict(f"this folder contains the published run {inner!r}")
                 count += 1
                 size += 2 * len(name.encode()) + manifest.FACTS_BYTES
         return count, size
@@ -181,7 +174,7 @@ class Runs:
             yield page
         if described != count:
             message = "images of the run changed while it was published: publish it again"
-            raise RunConflict(message, count=described)
+            raise errors.RunConflict(message, count=described)
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
         """Yield pages of manifest entries for the images that are currently in a run's folder."""
@@ -197,7 +190,7 @@ class Runs:
     async def _describe_page(self, images: Sequence[StoredImage]) -> list[dict[str, object]]:
         entries = []
         for image in images:
-            with contextlib.suppress(ImageNotFound):
+            with contextlib.suppress(errors.ImageNotFound):
                 entries.append(await self._describe(image))
         return entries
 
@@ -215,7 +208,7 @@ class Runs:
                 for image in page:
                     in_folder.add(image)
             if in_folder != in_manifest:
-                raise RunConflict(  # noqa: TRY301  (closes the manifest)
+                raise errors.RunConflict(  # noqa: TRY301  (closes the manifest)
                     f"the run was published with {_images(in_manifest.count)}, which differ from "
                     f"the {in_folder.count} now in its folder: save changed images in another "
                     "folder, and publish that one",
@@ -234,7 +227,7 @@ class Runs:
         """Return when the folder's manifest was saved (nanoseconds), or None if it has none."""
         try:
             return (await self._storage.stat(manifest_key(folder))).modified_ns
-        except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
+        except (errors.ImageNotFound, errors.InvalidPath):  # or the name is too long for a manifest
             return None
 
     async def published_keys(self, folder: ImagePath) -> AsyncGenerator[StorageKey, None]:
@@ -247,16 +240,16 @@ class Runs:
         opened = await self.open_manifest(folder)
         if opened is None:
             await self.require_images(folder)
-            raise RunConflict("the run is not published")
+            raise errors.RunConflict("the run is not published")
         with contextlib.closing(opened):
             try:
                 async for image in manifest.read_images(opened):
                     path = ImagePath.parse(image["path"])
                     if not path.text.startswith(f"{folder.text}/"):
-                        raise RunConflict(_UNREADABLE)  # the folder was renamed
+                        raise errors.RunConflict(_UNREADABLE)  # the folder was renamed
                     yield StorageKey.of_image(path)
-            except (ValueError, KeyError, TypeError, AttributeError, InvalidPath):
-                raise RunConflict(_UNREADABLE) from None
+            except (ValueError, KeyError, TypeError, AttributeError, errors.InvalidPath):
+                raise errors.RunConflict(_UNREADABLE) from None
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
         """Open the manifest of a run in this storage. Return None if the run is not published."""
@@ -266,7 +259,7 @@ class Runs:
         """Raise `RunNotFound` if the folder contains no image."""
         page = await self._storage.list(ListQuery(KeyPrefix.of_folder(folder), limit=1))
         if not page.entries:
-            raise RunNotFound
+            raise errors.RunNotFound
 
 
 async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage | None:
@@ -276,7 +269,7 @@ async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage
     """
     try:
         return await storage.open(manifest_key(folder))
-    except ImageNotFound:
+    except errors.ImageNotFound:
         return None
 
 
@@ -286,7 +279,7 @@ async def _read_image_set(published: OpenedImage) -> ImageSet:
         async for image in manifest.read_images(published):
             images.add(image)
     except ValueError:
-        raise RunConflict(_UNREADABLE) from None
+        raise errors.RunConflict(_UNREADABLE) from None
     return images
 
 
