@@ -5,23 +5,17 @@ from dataclasses import asdict
 
 from stillroom.features.library.resource import QueueMetrics
 from stillroom.features.library.sweeper import Swept
-from stillroom.store.telemetry.metrics import (
-    add_gauges,
-    counter,
-    flush,
-    outcome_counter,
-    set_gauges,
-)
+from stillroom.store.telemetry import metrics
 
-_SWEPT = counter(
+_SWEPT = metrics.counter(
     "media_swept",
     "Results of sweeps by server processes: due deletions, and unneeded copies.",
     "outcome",
 )
-count_healed = outcome_counter(
+count_healed = metrics.outcome_counter(
     "media_healed", "Resources with missing properties, by the result of computing them."
 )
-add_gauges(
+metrics.add_gauges(
     "mostrecent",
     media_marks="Pending deletions, due now or later.",
     media_trash="Images in the trash, with the manifests of deleted runs.",
@@ -46,9 +40,9 @@ def report_queues(waiting: QueueMetrics) -> None:
     """Set the metrics of the media library's queues."""
     sizes = asdict(waiting)
     oldest_due_s = sizes.pop("oldest_due").total_seconds()
-    set_gauges(
+    metrics.set_gauges(
         **{f"media_{queue}": size for queue, size in sizes.items()},
         media_oldest_due_seconds=oldest_due_s,
         media_measured_timestamp_seconds=time.time(),
     )
-    flush()  # to the file that all workers share; an idle worker would write it much later
+    metrics.flush()  # to the file that all workers share; an idle worker would write it much later

@@ -39,13 +39,8 @@ from stillroom.store.api.responses import ImageResponse, image_response, json_an
 from stillroom.store.api.routes import Operation
 from stillroom.store.auth.grants import Authorize, Grant
 from stillroom.store.hooks import BodyDelegate
+from stillroom.store.http import serving
 from stillroom.store.http.parameters import link_after
-from stillroom.store.http.serving import (
-    IMMUTABLE_CACHE,
-    PRIVATE_CACHE,
-    answer_redirect,
-    write_condition,
-)
 from stillroom.store.values import RemoteImage
 from stillroom.wire.generation import Generation
 from stillroom.wire.media import RESOURCE_FIELDS
@@ -188,7 +183,7 @@ class MediaOperations:
         return json_answer({"id": str(resource_id)})
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        condition = write_condition(call.fields)
+        condition = serving.write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:
             try:
@@ -220,8 +215,8 @@ class MediaOperations:
             if call.fields.get("accept") == "application/json":
                 headers = {"cache-control": "private, no-store", "vary": "accept"}
                 return json_answer({"url": location.url}, headers=headers)
-            return ImageResponse(answer_redirect(location))
-        cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
+            return ImageResponse(serving.answer_redirect(location))
+        cache = serving.IMMUTABLE_CACHE if resource.storage_key.is_media else serving.PRIVATE_CACHE
         return await image_response(call.fields, location, cache, self.delegate)
 
     async def _respond(self, resource: MediaResource) -> Response:
