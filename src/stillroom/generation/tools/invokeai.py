@@ -12,15 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from stillroom.formats.work_budget import WorkBudget
-from stillroom.generation.facts import (
-    Unreadable,
-    items_in,
-    name,
-    names_of,
-    parse_facts,
-    required_object,
-    text,
-)
+from stillroom.generation import facts
 from stillroom.generation.origins import origins_of
 from stillroom.wire.generation import Generation
 
@@ -30,19 +22,21 @@ _KEY_1: Final = "Dream"
 _IMAGES: Final = ("init_image", "image_name")
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]")
 _FLAG: Final = re.compile(r"(?:^|\s)-(s|S|W|H|C|A)\s{0,8}(\S{1,64})")
-_NAMES: Final = names_of(
+_NAMES: Final = facts.names_of(
     "negative_prompt seed steps cfg_scale scheduler width height", prompt="positive_prompt"
 )
-_NAMES_2: Final = names_of("seed steps cfg_scale sampler width height")
-_NAMES_1: Final = names_of(seed="S", steps="s", cfg_scale="C", sampler="A", width="W", height="H")
+_NAMES_2: Final = facts.names_of("seed steps cfg_scale sampler width height")
+_NAMES_1: Final = facts.names_of(
+    seed="S", steps="s", cfg_scale="C", sampler="A", width="W", height="H"
+)
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse generation parameters if the texts are from InvokeAI, else return None."""
     if _KEY in texts:
-        return _facts_of(required_object(texts[_KEY], budget), budget)
+        return _facts_of(facts.required_object(texts[_KEY], budget), budget)
     if _KEY_2 in texts:
-        return _facts_of_version_2(required_object(texts[_KEY_2], budget))
+        return _facts_of_version_2(facts.required_object(texts[_KEY_2], budget))
     return _facts_of_command(texts[_KEY_1]) if _KEY_1 in texts else None
 
 
@@ -50,7 +44,7 @@ def _facts_of(metadata: dict[str, Any], budget: WorkBudget) -> Generation:
     raw, model = {_KEY: metadata}, _model(metadata.get("model"))
     known = {"model": model, "derived_from": origins_of(_input_images(metadata, budget))}
     loras = _loras(metadata.get("loras"))
-    return parse_facts(metadata, _NAMES, raw, tool="InvokeAI", loras=loras, **known)
+    return facts.parse_facts(metadata, _NAMES, raw, tool="InvokeAI", loras=loras, **known)
 
 
 def _input_images(value: object, budget: WorkBudget) -> Iterator[object]:
@@ -69,7 +63,7 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
         case {"image": dict(image)} | {"images": [dict(image)]}:
             pass
         case {"images": [_]}:
-            raise Unreadable
+            raise facts.Unreadable
         case _:
             image = {}
     match image.get("prompt"):
@@ -77,8 +71,8 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
             known = _split(prompts)
         case _:
             known = {}
-    known["model"] = name(metadata.get("model_weights"))
-    return parse_facts(image, _NAMES_2, {_KEY_2: metadata}, tool="InvokeAI", **known)
+    known["model"] = facts.name(metadata.get("model_weights"))
+    return facts.parse_facts(image, _NAMES_2, {_KEY_2: metadata}, tool="InvokeAI", **known)
 
 
 def _facts_of_command(command: str) -> Generation | None:
@@ -87,27 +81,27 @@ def _facts_of_command(command: str) -> Generation | None:
     if not quote or not head.startswith('"'):
         return None
     flags = dict(reversed(_FLAG.findall(options)))
-    raw, known = {_KEY_1: text(command)}, _split(head[1:])
-    return parse_facts(flags, _NAMES_1, raw, tool="InvokeAI", **known)
+    raw, known = {_KEY_1: facts.text(command)}, _split(head[1:])
+    return facts.parse_facts(flags, _NAMES_1, raw, tool="InvokeAI", **known)
 
 
 def _split(prompts: str) -> dict[str, Any]:
     """Split a text into the prompt and the negative prompts, which are in square brackets."""
     negatives = [part.strip() for part in _BRACKETED.findall(prompts)]
     if not negatives:
-        return {"prompt": text(prompts)}
+        return {"prompt": facts.text(prompts)}
     prompt = _BRACKETED.sub("", prompts).strip()
-    return {"prompt": text(prompt), "negative_prompt": text(" ".join(negatives))}
+    return {"prompt": facts.text(prompt), "negative_prompt": facts.text(" ".join(negatives))}
 
 
 def _model(value: object) -> str | None:
     if isinstance(value, dict):
         value = value.get("name") or value.get("model_name")
-    return name(value)
+    return facts.name(value)
 
 
 def _loras(value: object) -> list[tuple[object, object]] | None:
-    items = items_in(() if value is None else value, dict)
+    items = facts.items_in(() if value is None else value, dict)
     if items is None:
         return None
     return [(_model(item.get("model") or item.get("lora")), item.get("weight")) for item in items]
