@@ -16,11 +16,6 @@ class Event(Change):
     position: int
     occurred_at: datetime
 
-    @property
-    def public_id(self) -> str:
-        """Id of the event in responses and in `webhook-id`: `evt_` and 32 hexadecimal digits."""
-        return f"evt_{self.id.hex}"
-
     def is_below(self, prefix: str) -> bool:
         """Return whether the event matches a prefix of paths, as `matching` in `tables.py` does."""
         path = self.path or ""
@@ -36,7 +31,7 @@ class Event(Change):
             data["reason"] = self.reason
         moment = self.occurred_at.astimezone(UTC).isoformat(timespec="milliseconds")
         return {
-            "id": self.public_id,
+            "id": f"evt_{self.id.hex}",  # also the header `webhook-id`
             "type": self.type,
             "timestamp": moment.replace("+00:00", "Z"),
             **({} if cursor is None else {"cursor": cursor}),

@@ -4,7 +4,6 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 """
 
 import base64
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -40,13 +39,10 @@ def signed_headers(
     `at` is the time of the attempt in seconds since the epoch.
     """
     content = b".".join((event_id.encode(), str(at).encode(), body))
+    digests = [hmac.digest(secret, content, "sha256") for secret in secrets]
+    signatures = [f"v1,{base64.b64encode(digest).decode()}" for digest in digests]
     return {
         "webhook-id": event_id,
         "webhook-timestamp": str(at),
-        "webhook-signature": " ".join(_signature(secret, content) for secret in secrets),
+        "webhook-signature": " ".join(signatures),
     }
-
-
-def _signature(secret: bytes, content: bytes) -> str:
-    digest = hmac.new(secret, content, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
