@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, NoReturn, cast
+from typing import Final, Literal, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from stillroom.errors import ConfigurationError
+from stillroom.store.http.json_objects import refuse_constant
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]  # RFC 7518, 3.1 and RFC 8037, 3.1
 
@@ -122,7 +123,7 @@ def decode_base64url(text: str) -> bytes:
 
 def parse_object(data: bytes) -> dict[str, object]:
     """Parse a JSON object. Raise ValueError for other data, and for duplicate names."""
-    document = json.loads(data, object_pairs_hook=_make_object, parse_constant=_refuse_constant)
+    document = json.loads(data, object_pairs_hook=_make_object, parse_constant=refuse_constant)
     if not isinstance(document, dict):
         raise ValueError("the JSON document is not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
     return document
@@ -165,7 +166,3 @@ def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise ValueError("a name occurs twice in a JSON object")
     return members
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not allowed in JSON")

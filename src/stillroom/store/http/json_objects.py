@@ -35,7 +35,7 @@ class _Parser:
         self._text = text
         self._at = 0
         self._values = 0
-        self._scalar = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+        self._scalar = json.JSONDecoder(parse_constant=refuse_constant).raw_decode
 
     def parse_value(self, depth: int) -> object:
         self._values += 1
@@ -47,7 +47,7 @@ class _Parser:
         if opening == "{":
             return self._parse_object(depth)
         if opening == "[":
-            return self._parse_array(depth)
+            return [self.parse_value(depth + 1) for _ in self._items("]")]
         value, self._at = self._scalar(self._text, self._at)
         return value
 
@@ -62,9 +62,6 @@ class _Parser:
             self._skip(":")
             members[name] = self.parse_value(depth + 1)
         return members
-
-    def _parse_array(self, depth: int) -> list[object]:
-        return [self.parse_value(depth + 1) for _ in self._items("]")]
 
     def _items(self, closing: str) -> Iterator[None]:
         """Skip the brackets and commas of an object or array. Yield before each item."""
@@ -87,5 +84,6 @@ class _Parser:
         return self._text[self._at : self._at + 1]
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Raise ValueError for `NaN` or `Infinity`, as `parse_constant` of the module `json`."""
     raise ValueError(f"{name} is not allowed in JSON")
