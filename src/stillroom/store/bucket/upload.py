@@ -127,18 +127,15 @@ class Upload:
     async def send(self, part: PartBuffer) -> MultipartUpload:
         """Send the next part. It is hashed twice: for the image, and for the signature."""
         if self._parts is None:
-            self._parts = await self._begin()
+            await self._context.conditions.require(self._guard, in_parts=True)
+            sha256 = self._source.expected_sha256  # the computed hash is known only at the end
+            properties = self._properties(self.checks.content_type, sha256)
+            self._parts = await MultipartUpload.begin(
+                self._store, self._key.text, properties, self._context.abandoned
+            )
         body = part.contents()
         await self._parts.send(body, await self._hash(self._hash_twice, body))
         return self._parts
-
-    async def _begin(self) -> MultipartUpload:
-        await self._context.conditions.require(self._guard, in_parts=True)
-        sha256 = self._source.expected_sha256  # the computed hash is known only after the last part
-        properties = self._properties(self.checks.content_type, sha256)
-        return await MultipartUpload.begin(
-            self._store, self._key.text, properties, self._context.abandoned
-        )
 
     async def complete(self, part: PartBuffer) -> StoredImage:
         """Send the last part, complete the upload, and return the saved image."""

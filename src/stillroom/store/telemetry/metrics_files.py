@@ -59,11 +59,8 @@ def _create(filename: str) -> None:
     """Create a file under a temporary name first, since other workers read all `.db` files."""
     part = f"{filename}.part"
     try:
-        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, _FIRST_BYTES)
-        finally:
-            os.close(fd)
+        with open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _FIRST_BYTES)
         os.rename(part, filename)
     except OSError:
         with contextlib.suppress(OSError):
