@@ -79,6 +79,20 @@ async def test_the_same_bytes_ingested_again_are_no_event(feed: Feed, library: L
     await feed.becomes(SAVED, INGESTED)
 
 
+async def test_the_same_bytes_saved_and_recorded_again_are_no_change_of_the_resource(
+    feed: Feed, library: Library
+) -> None:
+    await feed.save("a.png", picture())
+    await feed.becomes(SAVED)
+    await library.ingest("a.png", relocate=False)
+    await feed.save("a.png", picture())
+    await feed.becomes(SAVED, INGESTED, SAVED)
+
+    await library.ingest("a.png", relocate=False)
+
+    await feed.becomes(SAVED, INGESTED, SAVED)
+
+
 async def test_a_resource_that_is_ingested_after_its_deletion_is_an_event_again(
     feed: Feed, library: Library
 ) -> None:

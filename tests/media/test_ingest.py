@@ -102,6 +102,19 @@ async def test_without_relocation_it_stays_where_it_is(library: Library) -> None
     assert await library.media_keys() == []
 
 
+async def test_a_resource_in_place_has_the_latest_save_of_its_bytes(library: Library) -> None:
+    await library.save("a.png", picture())
+    first = await library.ingest("a.png", relocate=False)
+    saved = await library.save("a.png", picture())
+
+    again = await library.ingest("a.png", relocate=False)
+
+    assert (again.id, again.save_id) == (first.id, saved.save_id)
+    assert await library.service.find(first.id) == again
+    await library.save("b.png", picture())
+    assert await library.ingest("b.png", relocate=False) == again
+
+
 async def test_the_same_again_is_the_same_resource(library: Library) -> None:
     saved = await library.save("a.png", picture())
     first = await library.ingest("a.png")

@@ -382,7 +382,7 @@ async def test_resources_are_found_by_the_facts_of_their_very_save(
 ) -> None:
     resources = library.resources
     await rows.write([_image("a/cat.png", FOX), _image("b.png", FOX, saved_ns=7), _image("c.png")])
-    for number, path in enumerate(("a/cat.png", "b.png", "c.png", "d.png")):
+    for number, path in enumerate(("a/cat.png", "b.png", "c.png", "d.png"), 2):
         recorded, intent = _recorded(path, number), StorageKey.of_media(new_id(), "png")
         await library.intents.write(Intent(intent, IN_PLACE, recorded.storage_key), lease=LEASE)
         await resources.add(recorded, intent=intent)
@@ -440,8 +440,46 @@ async def test_captions_alt_texts_and_tags_are_found_until_they_change(
     await library.tags.change(resource.id, lambda _: frozenset())
     for asked, is_found in (("storm", False), ("calm", True), ("tag:oil", False), ("fox", True)):
         assert await _found(rows, asked) == ["a.png"] * is_found, asked
-    await rows.write([_image("a.png", FOX, saved_ns=SAVED_NS + 1)])
-    assert await _found(rows, "calm") == []  # it is another save
+    for other in (OTHER, None):
+        await rows.write([_image("a.png", FOX, saved_ns=SAVED_NS + 1, sha256=other)])
+        assert await _found(rows, "calm") == []  # it is another save
+
+
+async def test_an_image_saved_again_is_still_described_by_its_resource(
+    rows: SearchRows, library: MediaRepository
+) -> None:
+    resource = _recorded("a.png", 1)
+    await rows.write([_image("a.png", FOX), _image("b.png", FOX)])
+    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key), lease=LEASE)
+    await library.resources.add(resource, intent=MEDIA_KEY)
+    await library.resources.change(resource.id, Change(caption="storm"))
+    await library.tags.change(resource.id, lambda _: frozenset({"oil"}))
+
+    async def check(*, is_described: bool) -> None:
+        for asked in ("storm", "tag:oil"):
+            assert await _found(rows, asked) == ["a.png"] * is_described, asked
+        made = FOX if is_described else None
+        (shown,) = (await library.resources.page(ResourceQuery())).resources
+        assert shown.generation == made
+        assert (await library.resources.find(resource.id)).generation == made
+        page = await library.resources.page(ResourceQuery(facts=parse_terms("fox storm")))
+        assert len(page.resources) == is_described
+
+    same, unhashed = (
+        _image("a.png", FOX, saved_ns=SAVED_NS + number, sha256=sha256)
+        for number, sha256 in ((1, resource.content_hash), (3, None))
+    )
+    await check(is_described=True)
+    await rows.write([same])
+    await check(is_described=True)
+    await library.tags.change(resource.id, lambda _: frozenset({"oil", "new"}))
+    await check(is_described=True)
+    await rows.write([_image("a.png", FOX, saved_ns=SAVED_NS + 2, sha256=OTHER)])
+    await check(is_described=False)
+    await rows.write([unhashed])
+    await check(is_described=False)
+    assert await library.resources.keep(resource, file=unhashed.image)
+    await check(is_described=True)
 
 
 async def test_what_leaves_the_library_is_not_found_by_what_was_said_of_it(
@@ -461,6 +499,8 @@ async def test_what_leaves_the_library_is_not_found_by_what_was_said_of_it(
 
 
 MEDIA_KEY: Final = StorageKey.of_media(new_id(), "png")
+SHA256: Final = b"\1" * 32
+OTHER: Final = b"\0" * 32
 
 
 def _recorded(path: str, number: int) -> MediaResource:
@@ -473,7 +513,11 @@ def _recorded(path: str, number: int) -> MediaResource:
 
 
 def _image(
-    path: str, generation: Generation | None = None, *, saved_ns: int = SAVED_NS
+    path: str,
+    generation: Generation | None = None,
+    *,
+    saved_ns: int = SAVED_NS,
+    sha256: bytes | None = SHA256,
 ) -> IndexedImage:
     image = StoredImage(
         key=StorageKey(f"compute/{path}"),
@@ -481,7 +525,7 @@ def _image(
         etag='"1"',
         modified_ns=saved_ns,
         content_type="image/png",
-        sha256=b"\1" * 32,
+        sha256=sha256,
         save_id=f"{saved_ns}",
     )
     return IndexedImage.of(image, Found(generation, ai_mark="iptc"))

@@ -63,7 +63,7 @@ features/search/full_text.py: media/test_search_rows.py -k captions
 
 search, words: what the library says of an older save is found
 features/library/rows/words.py: media/test_search_rows.py -k captions
--words.get((image["storage_key"], image["save_id"]))
+-words.get((key, sha256))
 +next(iter(words.values()), None)
 
 search, rows: tags that are taken away are found

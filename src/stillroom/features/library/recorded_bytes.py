@@ -14,11 +14,9 @@ from stillroom.store.values import OpenedImage, StoredImage
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
     """Return whether the storage still contains the unchanged file of a resource."""
-    try:
-        image = await storage.stat(resource.storage_key)
-    except ImageNotFound:
-        return False
-    return is_intact(image, resource)
+    with contextlib.suppress(ImageNotFound):
+        return is_intact(await storage.stat(resource.storage_key), resource)
+    return False
 
 
 def is_intact(image: StoredImage, resource: MediaResource) -> bool:

@@ -221,8 +221,9 @@ class MediaResourceService:
         rows = await self._database.rows()
         if relocate:
             return await rows.resources.keep(known, source=self._mark(source), revive=revive)
+        file = source.image if source.image.key == known.storage_key else None
         async with protected(self._storage, rows, source) as intent:
-            return await rows.resources.keep(known, in_place=intent, revive=revive)
+            return await rows.resources.keep(known, file=file, in_place=intent, revive=revive)
 
     async def _record(self, known: MediaResource | None, source: Source) -> MediaResource | None:
         rows = await self._database.rows()

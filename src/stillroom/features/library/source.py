@@ -35,10 +35,9 @@ async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
 
 def poster_key(video: StorageKey) -> StorageKey | None:
     """Return the key of a video's poster image, or None if no image can have this key."""
-    try:
+    with contextlib.suppress(InvalidPath):
         return StorageKey.of_image(path_of_key(video.text + POSTER_SUFFIX, at=()))
-    except InvalidPath:
-        return None
+    return None
 
 
 def new_resource(source: Source) -> MediaResource:

@@ -193,7 +193,7 @@ class ResourceRows(Rows):
                 await end_intent(connection, in_place.media_key)
             await self._engine.note_changed(connection, [known.storage_key, storage_key])
             kept = resource_of((await connection.execute(this)).one())
-            if current != kept:
+            if replace(current, save_id=save_id) != kept:  # a save of the same bytes is no change
                 kind = CHANGED if current.deleted_at is None else INGESTED
                 await self._engine.note_written(connection, change_of(kind, kept))
             return kept

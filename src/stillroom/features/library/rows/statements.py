@@ -39,9 +39,9 @@ _TAGS: Final = (
 
 def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
     """Build the SQL condition that joins a resource with its file's row in the search index."""
-    return sa.and_(
-        images.c.storage_key == resources.c.storage_key, images.c.save_id == resources.c.save_id
-    )
+    is_same_save = images.c.save_id == resources.c.save_id
+    has_same_bytes = images.c.sha256 == resources.c.content_hash
+    return (images.c.storage_key == resources.c.storage_key) & (is_same_save | has_same_bytes)
 
 
 _indexed: Final = search_images.alias()

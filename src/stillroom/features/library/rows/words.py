@@ -19,7 +19,8 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
     """Add the words of captions, alt texts and tags to index rows that are about to be written."""
     words = _words_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
     for image, texts in rows:
-        facets = words.get((image["storage_key"], image["save_id"]))
+        key, save_id, sha256 = image["storage_key"], image["save_id"], image["sha256"]
+        facets = words.get((key, save_id), words.get((key, sha256)))
         if facets is not None:
             texts["facets"] += f" {facets}"
             if connection.dialect.name != "sqlite":
@@ -69,7 +70,7 @@ def count_tags(
 
 def _words_of(
     connection: sa.Connection, keys: Sequence[StorageKey]
-) -> Mapping[tuple[str, str], str]:
+) -> Mapping[tuple[str, str | bytes], str]:
     texts = (resources.c.caption, resources.c.alt_text, tags.c.tag)
     statement = (
         sa.select(resources, tags.c.tag)
@@ -78,9 +79,10 @@ def _words_of(
         .where(resources.c.deleted_at.is_(None))
         .where(sa.or_(*(column.is_not(None) for column in texts)))
     )
-    by_save: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    by_version: dict[tuple[str, str | bytes], tuple[list[str], list[str]]] = {}
     for row in connection.execute(statement).all():
         described = [text for text in (row.caption, row.alt_text) if text]
-        _, names = by_save.setdefault((row.storage_key.text, row.save_id), (described, []))
-        names += [] if row.tag is None else [row.tag]
-    return {save: library_facets(both[0], sorted(both[1])) for save, both in by_save.items()}
+        for version in (row.save_id, row.content_hash):
+            _, names = by_version.setdefault((row.storage_key.text, version), (described, []))
+            names += [] if row.tag is None else [row.tag]
+    return {key: library_facets(both[0], sorted(both[1])) for key, both in by_version.items()}
