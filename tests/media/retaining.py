@@ -66,6 +66,12 @@ class RetainingLibrary(Library):
         assert self.expiry is not None
         return await self.expiry.mark_expired(never_stops)
 
+    async def marked_by(self, *rules: Rule) -> int:
+        """Start with these rules, and mark what has ended if it is time."""
+        self.by(*rules)
+        assert self.expiry is not None
+        return await self.expiry.mark_expired(never_stops)
+
     async def swept_after_grace(self, patch: pytest.MonkeyPatch) -> Swept:
         self.later(patch, self.moved + timedelta(minutes=2))
         return await self.sweep()

@@ -1,5 +1,6 @@
 """Rules of retention end what they say and nothing else, on the pairs of `conftest.py`."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -61,6 +62,24 @@ async def test_the_plan_says_what_goes_and_then_that_goes(
     assert await library.swept_after_grace(monkeypatch) == Swept(deleted=2)
     library.later(monkeypatch, 31 * DAY)
     assert paths(await library.planned()) == ["a.png", "tmpfs.png"]
+
+
+@pytest.mark.pairs
+async def test_a_scan_by_other_rules_than_the_last_one_is_due_at_once(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "stillroom.media")
+    await library.save("z/1.png", picture())
+    library.later(monkeypatch, 8.5 * DAY)
+
+    assert await library.marked_by(WEEK) == 0
+    assert await library.marked_by(WEEK) == 0
+    first, second = caplog.messages
+    assert first == "retention: a scan is due now"
+    at = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \(in 6:59:\d\d\)"
+    assert re.fullmatch(f"retention: the next scan is at {at}", second)
+    assert await library.marked_by(WEEK, Rule("rule 2", "z/", expire_after=8 * DAY)) == 1
+    assert caplog.messages[2] == "retention: a scan is due now"
 
 
 @pytest.mark.pairs

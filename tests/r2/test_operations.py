@@ -17,12 +17,11 @@ from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_features
 from stillroom.features.database import clock
-from stillroom.features.database.clock import now
 from stillroom.features.library.feature import LibraryFeature
 from stillroom.features.library.healing import Outcome
 from stillroom.features.library.resource import Change
 from stillroom.features.library.sweeper import Sweeper
-from stillroom.features.retention.expiry import SCAN, Expiry
+from stillroom.features.retention.expiry import Expiry
 from stillroom.features.retention.rules import Rule, Rules
 from stillroom.features.runs.feature import RunsFeature
 from stillroom.paths import ImagePath
@@ -269,7 +268,6 @@ async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[i
             expiry = Expiry(
                 library.storage, library.database, rules=Rules([rule]), grace=timedelta(0)
             )
-            await (await library.database.scans()).restart(SCAN, at=now())
             stub.operations.clear()
             marked = await expiry.mark_expired(at_once)
             measured[name] = stub.classes()

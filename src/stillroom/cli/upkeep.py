@@ -105,7 +105,7 @@ async def plan(store: "Store", *, at: datetime | None, summary: bool, as_json: b
     if as_json:
         click.echo(json.dumps({"at": due_at.isoformat(), **totals, "rules": by_rule}))
         return
-    if not retention.rules.expire_anything:
+    if retention.expiry is None:
         click.echo("there are no rules, so nothing expires (docs/retention.md)", err=True)
         return
     for rule in retention.rules:
@@ -114,6 +114,8 @@ async def plan(store: "Store", *, at: datetime | None, summary: bool, as_json: b
     grace_s = max(library.grace, SHORTEST_GRACE).total_seconds()
     text = f"{_said(totals)}, deleted {grace_s:,.0f} s after a scan has found them"
     click.echo(f"in all: {text}", err=True)
+    schedule = await retention.expiry.schedule()
+    click.echo(f"{schedule}, or when a server starts with changed rules", err=True)
 
 
 def _said(numbers: Counter[str]) -> str:

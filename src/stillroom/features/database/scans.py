@@ -26,7 +26,6 @@ class ScanRows(Rows):
         *,
         lease: timedelta,
         every: timedelta,
-        is_bounded: bool = False,
     ) -> bool:
         """Run or resume a scan. Return False if the scan is not due, or is already claimed.
 
@@ -37,12 +36,11 @@ class ScanRows(Rows):
                 claim is lost, the generator returns early.
             stops_within: Function that waits for a number of seconds, and returns whether to stop.
             lease: Duration of the claim.
-            every: Interval from the end of one scan to the start of the next scan.
-            is_bounded: Also run a scan whose due time is more than `every` in the future. Such a
-                time was set before the rules or the clock changed.
+            every: Interval from the end of one scan to the start of the next scan. A later due
+                time is ignored: it was set before the interval or the clock changed.
         """
         claim = uuid.uuid4()
-        after = await self._claim(claim, name, lease, every if is_bounded else None)
+        after = await self._claim(claim, name, lease, every)
         if after is None:
             return False
         async with contextlib.aclosing(pages(claim, after)) as pauses:
@@ -54,12 +52,10 @@ class ScanRows(Rows):
         return True
 
     async def _claim(
-        self, claim: uuid.UUID, name: str, lease: timedelta, bound: timedelta | None
+        self, claim: uuid.UUID, name: str, lease: timedelta, every: timedelta
     ) -> str | None:
         moment = now()
-        is_due = scans.c.next_at <= moment
-        if bound is not None:
-            is_due = sa.or_(is_due, scans.c.next_at > moment + bound)
+        is_due = sa.or_(scans.c.next_at <= moment, scans.c.next_at > moment + every)
         free = sa.update(scans).where(scans.c.name == name, is_due, leases.is_free(scans))
         claimed = free.values(leases.claimed(claim, lease)).returning(scans.c.after)
         async with self._engine.writing() as connection:
@@ -79,6 +75,11 @@ class ScanRows(Rows):
         """
         values = {} if next_at is None else {"after": "", "next_at": next_at}
         await self._execute(leases.release(scans, claim, **values))
+
+    async def next_at(self, name: str) -> datetime | None:
+        """Return when a scan is or was due, or None if it has never run."""
+        rows = await self._read(sa.select(scans.c.next_at).where(scans.c.name == name))
+        return rows[0].next_at if rows else None
 
     async def restart(self, name: str, *, at: datetime) -> None:
         """Schedule a restart of a scan from the beginning, unless the scan is claimed."""

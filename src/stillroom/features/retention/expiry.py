@@ -24,7 +24,7 @@ from stillroom.store.port import ImageStorage
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0  # after each page, so that a million images take 67 minutes
 _LEASE: Final = timedelta(minutes=5)
-SCAN: Final = "expiry"  # name in the table of the background scans
+SCAN: Final = "expiry"  # name in the table of the background scans, before the rules' digest
 _SCANS_PER_LIFETIME: Final = 24  # with the shortest rule: images expire at most 4 % late
 _LONGEST_WAIT: Final = timedelta(days=1)
 
@@ -44,6 +44,9 @@ class Expiry:
         self._due_after = max(grace, SHORTEST_GRACE)
         lifetime = rules.shortest or _SCANS_PER_LIFETIME * _LONGEST_WAIT
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
+        # With changed rules, the scan has another name, so it is due at once.
+        self._scan = f"{SCAN} {rules.digest}"
+        self._has_started = False
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
         """Run or resume the scan if it is due. Return the number of images to be deleted.
@@ -52,15 +55,25 @@ class Expiry:
         storage or the database fails (`BackendUnavailable`), a later call resumes the scan.
         """
         marked, scans = list[int](), await self._database.scans()
+        if not self._has_started:
+            log.info("retention: %s", await self.schedule())
+            self._has_started = True
         await scans.run(
-            SCAN,
+            self._scan,
             lambda claim, after: self._mark_pages(claim, after, marked),
             stops_within,
             lease=_LEASE,
             every=self._every,
-            is_bounded=True,
         )
         return sum(marked)
+
+    async def schedule(self) -> str:
+        """Return a text with the time of the next scan, for the log and for commands."""
+        next_at = await (await self._database.scans()).next_at(self._scan)
+        wait = (next_at or clock.now()) - clock.now()
+        if not timedelta(0) < wait <= self._every:
+            return "a scan is due now"
+        return f"the next scan is at {next_at:%Y-%m-%dT%H:%M:%SZ} (in {str(wait).split('.')[0]})"
 
     async def _mark_pages(
         self, claim: uuid.UUID, position: str, marked: list[int]

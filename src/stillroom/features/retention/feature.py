@@ -43,7 +43,9 @@ class RetentionFeature(Feature):
     def jobs(self) -> Iterable[Job]:
         """Return the scan for expired images and runs, or nothing if no rule can expire them."""
         expiry = self.expiry
-        return [] if expiry is None else [Job(lambda stop: expiry.mark_expired(stop.within))]
+        if expiry is None:
+            return []
+        return [Job(lambda stop: expiry.mark_expired(stop.within), at_once=True)]
 
     def facts(self) -> Iterable[str]:
         """Return a line with the names and prefixes of the rules, for the server's log."""

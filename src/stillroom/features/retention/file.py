@@ -16,8 +16,7 @@ _MAX_RUNS: Final = 10_000
 def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> Rules:
     """Read the rules from a file, and add a rule for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
 
-    If `is_named` (a setting names the file), it must exist. Raises `ConfigurationError` if the
-    file cannot be read or is invalid.
+    If a setting names the file (`is_named`), it must exist. May raise `ConfigurationError`.
     """
     rules = [] if compute_ttl is None else [Rule(COMPUTE_TTL, "", expire_after=compute_ttl)]
     data = read_file(file, is_named=is_named)

@@ -3,8 +3,9 @@
 If several rules match an image, the earliest expiration counts, unless one rule keeps the image.
 """
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -65,6 +66,12 @@ class Rules:
     def tags(self) -> frozenset[str]:
         """Tags that at least one rule names in `unless_tagged`."""
         return frozenset().union(*(rule.unless_tagged for rule in self.rules))
+
+    @property
+    def digest(self) -> str:
+        """Text of 16 characters that changes with the rules."""
+        rules = [asdict(rule) | {"unless_tagged": sorted(rule.unless_tagged)} for rule in self]
+        return hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
 
     @property
     def shortest(self) -> timedelta | None:
