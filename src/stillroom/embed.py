@@ -5,6 +5,7 @@ app.include_router(create_router(), prefix="/api/v1")
 """
 
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -88,6 +89,8 @@ class Stillroom:
             )
         if storage not in (None, "disk"):
             raise ConfigurationError(f"storage is {storage!r}: pass 'disk', or omit it")
+        if authorize is not None:
+            _check_signature(authorize)
         bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
         resolved = AllSettings.read(**{"data_dir": data_dir, **bucket, **settings})
         self._parts = parts = assemble(
@@ -209,6 +212,15 @@ def create_router(
         features=features,
         **settings,
     ).router
+
+
+def _check_signature(authorize: Authorize) -> None:
+    with contextlib.suppress(ValueError):  # a compiled function may have no signature
+        try:
+            inspect.signature(authorize).bind(None)
+        except TypeError as error:
+            message = "authorize= must be a function of the header `Authorization` (or None)"
+            raise ConfigurationError(f"{message}: {error}") from error
 
 
 def _log_start(parts: Parts, *, are_all_wanted: bool) -> None:

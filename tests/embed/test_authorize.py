@@ -1,15 +1,19 @@
 """An app decides itself who is asking, or leaves it to tokens and signed URLs."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 from fastapi import FastAPI
 
 from in_process import PNG, client_of
 from stillroom.embed import create_router
-from stillroom.errors import Unauthenticated
+from stillroom.errors import ConfigurationError, Unauthenticated
 from stillroom.store.auth.grants import Grant
 from waiting import eventually
 
@@ -137,3 +141,46 @@ async def test_an_app_may_have_its_images_read_by_anybody(tmp_path: Path) -> Non
         assert (await client.get(url, headers=mine)).content == PNG
         assert (await client.get(url, headers=other)).status_code == 401
         assert (await client.get("/storage/images")).status_code == 401
+
+
+async def test_the_example_of_the_page_confines_a_user_to_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (example,) = (block for block in blocks if "authorize=" in block)
+    monkeypatch.setenv("STILLROOM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("STILLROOM_MIN_FREE_BYTES", "0")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    async with client_of(names["app"]) as client:
+        images = "/api/v1/storage/images"
+        ada = {"Authorization": "Bearer key-of-ada"}
+        for path, status in (("ada/a.png", 200), ("grace/a.png", 403)):
+            url = f"{images}/{path}"
+            assert (await client.post(url, files={"file": PNG}, headers=ada)).status_code == status
+        for headers in ({}, {"Authorization": "Bearer key-of-mallory"}):
+            assert (await client.get(f"{images}/ada/a.png", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("authorize", [Grant.everything, lambda _, __: None, "Session 42"])
+def test_a_function_that_cannot_get_the_header_is_refused_at_the_start(
+    tmp_path: Path, authorize: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="function of the header `Authorization`"):
+        create_router(tmp_path, authorize=authorize, min_free_bytes=0)
+
+
+async def no_grant(_: str | None) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("authorize", [lambda _: True, lambda _: None, no_grant])
+async def test_a_function_that_returns_no_grant_is_named_in_the_error(
+    tmp_path: Path, authorize: Callable[[str | None], Any]
+) -> None:
+    app = FastAPI()
+    app.include_router(create_router(tmp_path, authorize=authorize, min_free_bytes=0))
+    async with client_of(app) as client:
+        with pytest.raises(TypeError, match=r"must return a stillroom\.auth\.grants\.Grant, not"):
+            await client.get("/storage/images")

@@ -32,7 +32,7 @@ ORDER = "from tasks import generate; generate.delay(7)"
 def test_a_worker_killed_in_its_task_leaves_no_part_of_a_run_published_and_another_makes_it_whole(
     tmp_path: Path,
 ) -> None:
-    tasks, _ = blocks("python")
+    tasks, _, _ = blocks("python")
     assert tasks.count(MODEL) == 1
     tasks = tasks.replace(MODEL, "model(at)").replace("\n\n\n@celery", f"\n{WAITING}\n\n@celery")
     (tmp_path / "tasks.py").write_text(f"import os\nimport time\nfrom pathlib import Path\n{tasks}")

@@ -72,7 +72,7 @@ def started(command: str, folder: Path, environment: dict[str, str]) -> Iterator
 def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    tasks, compute = blocks("python")
+    tasks, compute, _ = blocks("python")
     assert len((tasks + compute).replace("\n\n", "\n").splitlines()) <= 40
     (tmp_path / "tasks.py").write_text(tasks)
     (tmp_path / "compute_server.py").write_text(compute)

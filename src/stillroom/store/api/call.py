@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from inspect import isawaitable
 from typing import Self
 
 from fastapi import Request
@@ -20,8 +21,11 @@ async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
 
     Events that the request causes will name the token's subject as their actor.
     """
-    authorized = authorize(fields.get("authorization"))
-    grant = authorized if isinstance(authorized, Grant) else await authorized
+    grant: object = authorize(fields.get("authorization"))
+    if isawaitable(grant):
+        grant = await grant
+    if not isinstance(grant, Grant):
+        raise TypeError(f"authorize= must return a stillroom.auth.grants.Grant, not {type(grant)}")
     note_actor(grant.subject)
     return grant
 
