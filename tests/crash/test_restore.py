@@ -157,7 +157,7 @@ def test_a_disk_and_sqlite_are_restored_from_a_backup_made_under_load(tmp_path: 
             "BACKUP": str(tmp_path / "backup"),
         }
         load.wait_for(10)
-        run(backup, environment)  # the first copies all
+        run(f"umask 022; {backup}", environment)  # the first copies all
         load.wait_for(15)
         images, resources = dict(load.images), dict(load.resources)
         run(backup, environment)  # and each later one what has changed
@@ -165,9 +165,13 @@ def test_a_disk_and_sqlite_are_restored_from_a_backup_made_under_load(tmp_path: 
         minted = server.minted
     assert load.broken == []
 
+    saved = tmp_path / "backup" / ".stillroom"
+    assert {file.stat().st_mode & 0o077 for file in (saved, *saved.iterdir())} == {0}
     assert "is not empty" in run(f"! ({restore}) 2>&1", environment)
     shutil.rmtree(server.data)
-    run(restore, environment)
+    owner = 65_534 if os.geteuid() == 0 else os.geteuid()  # root restores for the server's user
+    run(f"umask 022; {restore}", {**environment, "OWNER": f"{owner}:{owner}"})
+    assert {file.stat().st_uid for file in (server.data, *server.data.rglob("*"))} == {owner}
     check(environment)
     with running(tmp_path) as server:
         server.minted = minted  # the secret is in the copy, so tokens stay good
