@@ -68,8 +68,7 @@ class FeatureLine:
     file_setting: str = ""
 
 
-# In the order in which they are opened. The library is opened before the search index, which then
-# also contains captions and tags.
+# In the order of opening. The search index, opened after the library, contains captions and tags.
 FEATURES: Final = (
     FeatureLine(
         "pictures", libraries=("PIL",), parameters=("width", "height", "fit", "format", "quality")

@@ -1,8 +1,7 @@
 """All exceptions that Stillroom raises on purpose.
 
-`code` is public API: clients depend on it, so it never changes. Messages may change. The SDK uses
-the first line of a docstring as the message if a response has no message. HTTP status codes are
-defined in `store/http/problems.py`.
+`code` is public API, so it never changes. Messages may change. If a response has no message, the
+SDK uses the first line of a docstring. `store/http/problems.py` defines the HTTP status codes.
 """
 
 from typing import ClassVar

@@ -20,8 +20,7 @@ _SIMILAR: Final = 0.6
 def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
     """Return a warning for each Stillroom variable in `names` that is not one of the `known`.
 
-    Raises `ConfigurationError` if a name is probably a misspelled setting. Ignoring it could permit
-    what the setting forbids.
+    Raises `ConfigurationError` if a name is probably a misspelled setting, which may be a limit.
     """
     warnings = []
     for name in sorted(filter(_is_like_ours, set(names) - set(known))):

@@ -124,8 +124,7 @@ def _is_here(url: str) -> bool:
 def minted_token(settings: "AllSettings", expires: timedelta, **claims: Any) -> str:  # noqa: ANN401  (see `mint_token`)
     """Create a token with the secret of the server on this machine. Its default subject is `cli`.
 
-    Raise `ConfigurationError` if another service signs the tokens, and `FileNotFoundError` if the
-    secret does not exist.
+    Raises `ConfigurationError` if another service signs tokens, or `FileNotFoundError`.
     """
     from stillroom.store.auth.choose import minting_secret
     from stillroom.store.auth.tokens import mint_token

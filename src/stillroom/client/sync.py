@@ -39,9 +39,8 @@ from stillroom.wire.trash import TrashedImage
 class ImageStore(SaveCalls, DownloadCalls):
     """Client of a Stillroom server. Can be shared between threads and used after a fork.
 
-    An error response raises an exception of `stillroom.errors`. A missing response raises
-    `ServerUnreachable`. Temporary failures are retried until the deadline. Retries never
-    apply a change twice.
+    An error response raises an exception of `stillroom.errors`, a missing one `ServerUnreachable`.
+    Temporary failures are retried until the deadline. Retries never apply a change twice.
     """
 
     @property

@@ -13,8 +13,7 @@ _MAX_EXTENTS: Final = 64
 def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type, content start and content end of each box from `start` to `end`.
 
-    Raises `CutOff` if a box is longer than the file, and `BrokenHeader` if it is longer than its
-    parent or shorter than its header.
+    Raises `CutOff` if a box exceeds the file, or `BrokenHeader` if its length is impossible.
     """
     while start + 8 <= end:
         fields = parts.bytes_at(start, 8)

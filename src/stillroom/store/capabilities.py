@@ -16,8 +16,7 @@ class CallObserver(Protocol):
     def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
         """Record one attempt of `call`, or a retry if `again` is set.
 
-        `call` is `fsync_file`, `fsync_folder`, or the name of the S3 operation. `outcome` is one
-        word, such as `ok` or `error`.
+        `call` is `fsync_file`, `fsync_folder` or an S3 operation. `outcome` is a word such as `ok`.
         """
 
 

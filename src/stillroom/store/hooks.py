@@ -27,8 +27,7 @@ request may already have reported the image as saved.
 """
 
 Delete = Callable[[StorageKey, Condition], Awaitable[Mapping[str, object] | None]]
-"""Function that deletes an image, like `ImageStorage.delete`. It may return additional members of
-the JSON response."""
+"""Function that deletes an image. It may return additional members of the JSON response."""
 
 SelectArchive = Callable[[Grant, Texts], Awaitable[str]]
 """Function that checks the query parameters of a ZIP download, restricts them to the images that

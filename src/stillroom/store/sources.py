@@ -15,8 +15,7 @@ class ImageSource(Protocol):
 
     max_bytes: int | None  # maximum size of the upload; None if it is unknown
     expected_sha256: bytes | None
-    """SHA-256 that the client has sent, or None. It is final only after the last chunk, since a
-    multipart form may contain it."""
+    """SHA-256 from the client, or None; final after the last chunk, as a form may contain it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks. An exception means that the upload was interrupted."""

@@ -56,8 +56,7 @@ def parse_tables(
     """Parse the tables `[[kind]]` of a file, and return what `build` returns for each table.
 
     The arguments of `build` are a name such as `rule 2` and the parsed values. It may raise
-    `InvalidTable`. Raises `ConfigurationError` if the file is invalid or has more than `most`
-    tables.
+    `InvalidTable`. Raises `ConfigurationError` if the file is invalid or has too many tables.
     """
     text, content = _load(file, data)
     lines = text.split("\n")

@@ -14,8 +14,7 @@ CURSOR_EXAMPLE: Final = "_6EgcYPev6cABmFjtRoaGA"
 class Event:
     """Event of the feed; docs/events.md describes the types and their `data`.
 
-    `timestamp` is timezone-aware. `found` is True if the change was found later, by comparing the
-    storage with the search index.
+    `timestamp` is timezone-aware. `found` is True if a later comparison has found the change.
     """
 
     id: Annotated[str, Shown("same in each webhook", ("evt_0066163b51a18a18bfa1207183debfa7",))]

@@ -1,8 +1,7 @@
 """Connection to the features' database, which is opened and migrated on first use.
 
-Importing SQLAlchemy and its drivers takes a quarter of a second. A command therefore imports the
-modules that use SQLAlchemy when it opens the database. A server imports them before it accepts
-requests.
+Importing SQLAlchemy and its drivers takes a quarter of a second. Commands therefore import the
+modules that use them when they open the database, and servers before they accept requests.
 """
 
 import asyncio

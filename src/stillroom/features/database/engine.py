@@ -126,8 +126,7 @@ class RowsEngine:
         """Run `work` in a transaction. Use this only for data that can be rebuilt from the images.
 
         With SQLite, `work` runs in a single thread, and the commit does not wait for the disk. A
-        power failure may therefore lose the whole transaction, but never a part of it. Raises the
-        same exceptions as `writing`.
+        power failure may lose the whole transaction, but no part of it. Raises as `writing` does.
         """
         unsynced = self._unsynced
         if unsynced is None:

@@ -26,8 +26,7 @@ def check_cursor(cursor: str) -> str:
 def position_of(cursor: str, feed_id: str) -> int:
     """Decode the position in a cursor.
 
-    Raises `InvalidParameter` if the cursor is malformed, or `CursorExpired` if it is from another
-    database.
+    Raises `InvalidParameter` for a malformed cursor, `CursorExpired` for one of another database.
     """
     feed, position = _parse(cursor)
     if feed != feed_id:

@@ -2,9 +2,8 @@
 
 Each event has a position in the feed: the time of its transaction in microseconds, or the last
 position plus 1 if that is higher. A transaction that adds events first locks the row with the
-state of the feed, and keeps it locked until the commit. Therefore, even concurrent transactions in
-PostgreSQL commit positions in ascending order. A reader that continues after a position never skips
-an event.
+state of the feed until the commit. Therefore, even concurrent transactions in PostgreSQL commit
+positions in ascending order. A reader that continues after a position never skips an event.
 
 Positions that a crash or a restored backup has removed are not used again, because they contain the
 time. A reader can then continue with its cursor.

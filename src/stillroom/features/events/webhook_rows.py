@@ -101,8 +101,7 @@ class WebhookRows(Rows):
     async def settle(self, name: str, claim: uuid.UUID, results: Settlement, *, after: int) -> bool:
         """Record the results of a batch that began at the position `after`, and renew the claim.
 
-        Return False, without any change, if another process has claimed the endpoint, or if its
-        position has been moved.
+        Return False, without any change, if the claim is lost, or if the position was moved.
         """
         async with self._engine.writing() as connection:
             values = {**results.state, "position": results.position, "seen_at": now()}

@@ -12,8 +12,7 @@ endpoints: Final = sa.Table(
     "webhook_endpoints",
     metadata,
     sa.Column("name", sa.String(MAX_NAME_CHARACTERS), primary_key=True),
-    # Position in the feed. Each event up to it was delivered, or has a row in `webhook_failures`,
-    # or became a dead letter.
+    # Position in the feed. Each event up to it was delivered, has failed, or is a dead letter.
     sa.Column("position", sa.BigInteger, nullable=False),
     # Types and prefix of the endpoint (JSON object). They are needed to count lost events.
     sa.Column("filter", sa.JSON, nullable=False),
@@ -21,8 +20,7 @@ endpoints: Final = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     # Time of the next probe, or the end of the pause that the receiver asked for.
     sa.Column("wait_until", Moment),
-    # SHA-256 of `webhooks.toml` at the time of a response 410. While the file is the same, the
-    # endpoint is disabled.
+    # SHA-256 of `webhooks.toml` at a response 410. The endpoint is off until the file changes.
     sa.Column("gone_digest", sa.String(64)),
     sa.Column("succeeded_at", Moment),
     sa.Column("last_error", sa.Text),

@@ -1,8 +1,7 @@
 """Codes in the links for signing in to the gallery. Each code can be exchanged once for a token.
 
 Each code is an empty file in a private folder that all server processes share. The name of the file
-is the SHA-256 of the code. Using a code deletes its file, so only one process can use it
-(docs/adr/0036).
+is the SHA-256 of the code. Using a code deletes its file, so it works once (docs/adr/0036).
 """
 
 import contextlib

@@ -66,9 +66,8 @@ class Grants:
     ) -> tuple[UploadGrant, str, dict[str, str]]:
         """Return a grant with the URL and headers for uploading its file.
 
-        For a bucket, only the headers that it enforces are signed. The first call tests which ones
-        it enforces. Raises `TooLarge`, `FeatureOff`, `ConditionUnsupported` or
-        `BackendUnavailable`.
+        For a bucket, only the headers that it enforces are signed, which the first call tests.
+        Raises `TooLarge`, `FeatureOff`, `ConditionUnsupported` or `BackendUnavailable`.
         """
         if grant.size > self.max_bytes:
             raise errors.TooLarge(f"an upload may have {self.max_bytes} bytes at most")

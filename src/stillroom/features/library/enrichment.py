@@ -126,8 +126,7 @@ class Enrichment:
         self, call: Call, change: Callable[[frozenset[str]], frozenset[str]]
     ) -> Response:
         if write_condition(call.fields).is_set:
-            # If the condition were ignored, the change could overwrite tags that the client
-            # wanted to protect.
+            # An ignored condition could overwrite tags that the client wanted to protect.
             raise InvalidParameter(
                 "changing tags supports neither If-Match nor If-None-Match: omit the header, since "
                 "each tag is added or removed on its own",

@@ -107,8 +107,7 @@ class Healer:
         """Run all due jobs, one after the other, and call `progress` after each job.
 
         When `is_stopping` returns True, claimed jobs that have not begun are released. If the
-        database becomes unreachable (`BackendUnavailable`), other processes can claim the jobs
-        after `_LEASE`.
+        database fails (`BackendUnavailable`), other processes can claim the jobs after `_LEASE`.
         """
         healed, rows = Healed(), (await self.database.rows()).healing
         while True:

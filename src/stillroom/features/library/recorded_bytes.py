@@ -22,8 +22,7 @@ async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
 def is_intact(image: StoredImage, resource: MediaResource) -> bool:
     """Return whether the file at a resource's key has the content that was ingested.
 
-    Only the size is compared for a file below `media/` whose hash is not stored, because clients
-    cannot overwrite such a file.
+    If a file below `media/` has no hash, only its size is compared: clients cannot overwrite it.
     """
     if resource.storage_key.is_media and image.sha256 is None:
         return image.size == resource.file_size

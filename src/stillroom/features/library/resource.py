@@ -184,8 +184,7 @@ class RunDeletion:
     """Progress of the deletion of a run's images.
 
     Attributes:
-        trash_id: Id with which the images are moved to the trash. If it is None, they are deleted
-            after the grace period.
+        trash_id: Id of the images in the trash. If None, they are deleted after the grace period.
     """
 
     folder: str  # key prefix of the run's images: `compute/<folder>/`

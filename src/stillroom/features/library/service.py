@@ -121,8 +121,7 @@ class MediaResourceService:
             ResourceConflict: the resource with these bytes is being deleted or its file is missing;
                 or a sweeper is deleting the image that is to be recorded in place.
             UnsupportedMedia: the image is neither a raster image nor a video.
-            BackendUnavailable, StorageFull: the storage or the database failed, or the deadline has
-                passed.
+            BackendUnavailable, StorageFull: the storage or database failed, or the deadline passed.
         """
         if isinstance(storage_key, str):
             storage_key = StorageKey.of_image(path_of_key(storage_key, at=("storage_key",)))
@@ -363,9 +362,8 @@ class MediaResourceService:
     ) -> MediaResource:
         """Delete a resource. The library's copy of the file is deleted after the grace period.
 
-        If the library has no copy, the original file is kept. `check` is called with the resource
-        before the deletion, and may raise an error. Raises `ResourceNotFound` or
-        `ResourceProtected`.
+        If the library has no copy, the original file is kept. `check` gets the resource first, and
+        may raise an error. Raises `ResourceNotFound` or `ResourceProtected`.
         """
         rows, due_at = await self._database.rows(), now() + self._grace
         return await rows.resources.delete(resource_id, due_at=due_at, check=check)

@@ -22,14 +22,12 @@ _MAX_S: Final = 60.0  # timeout for decoding an image; the limit of processor ti
 _WAIT_S: Final = 20.0  # timeout for a free process, after which the client should retry later
 _IDLE_S: Final = 60.0  # seconds until an unused process is ended, because it uses 30 MiB of memory
 _REAP_S: Final = 0.005  # seconds between checks whether a process has ended
-# Number of checks before a process is killed. Normally a process ends by itself, but not if a
-# malicious image controls it.
+# Number of checks before a process is killed, which does not end if a hostile image controls it.
 _PATIENT_POLLS: Final = 200
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2  # four times 2048 x 2048 uncompressed pixels
-# Signals that an image can cause in its decoding process. Other signals come from an operator, or
-# from the kernel when memory runs out.
+# Signals that an image can cause in its decoding process. Operators and the kernel send others.
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )

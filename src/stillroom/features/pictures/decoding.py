@@ -70,8 +70,7 @@ def prepare(max_pixels: int) -> None:
 def derive(file: BinaryIO, job: wire.Job, *, max_pixels: int) -> bytes:
     """Return the encoded thumbnail, or the dominant colour, of the first frame of an image.
 
-    Raises `Refused` for a truncated file, or too many pixels or scans. Pillow raises various other
-    errors for invalid files.
+    Raises `Refused` for a truncated file, or too many pixels or scans, and other errors of Pillow.
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)

@@ -53,8 +53,7 @@ Arguments = TypeVarTuple("Arguments")
 class DerivedImages:
     """Source of thumbnails, which makes and caches them. Each server process has one instance.
 
-    `report` is called for each thumbnail with its result: `kept` (it was cached), `made`,
-    `refused` or `failed`.
+    `report` is called with each result: `kept` (it was cached), `made`, `refused` or `failed`.
     """
 
     def __init__(self, config: DerivedConfig) -> None:

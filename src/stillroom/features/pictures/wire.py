@@ -12,8 +12,7 @@ from stillroom.features.pictures.derivation import Derivation
 JOB: Final = struct.Struct("!II?4sB")
 RESPONSE: Final = struct.Struct("!cI")
 
-# Kinds of responses. Messages of decoders are not sent, because they may contain text from an
-# untrusted file.
+# Kinds of responses. Messages of decoders are not sent: they may contain text of a hostile file.
 MADE: Final = b"+"  # the content is the thumbnail or the dominant colour
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"

@@ -96,8 +96,7 @@ class PurgeRows(Rows):
     ) -> int:
         """Record failed purges, which have equal numbers of attempts, and schedule new attempts.
 
-        A `pause` that the API has requested does not count as an attempt. Return the number of
-        purges that became dead letters.
+        A `pause` that the API has requested is no attempt. Return the number of dead letters.
         """
         ours = purges.c.id.in_([purge.id for purge in failed]), leases.is_ours(purges, claim)
         before = failed[0].attempts

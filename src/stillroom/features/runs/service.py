@@ -7,8 +7,7 @@ A run is published by writing its manifest, a JSON file that lists the images. T
    unless it exists.
 
 After a crash in either step, the run is open or published, never partly published. If several
-processes publish a run at once, one of them writes the manifest. The others compare their images
-with that manifest (docs/adr/0030).
+processes publish a run, one writes the manifest, and the others compare it (docs/adr/0030).
 """
 
 import contextlib

@@ -2,8 +2,7 @@
 
 A process that crashes loses its queued changes. After a server start, one process therefore
 compares the index with the images that have changed since the newest indexed image was saved. If
-the index is empty or belongs to another storage, all images are compared, with pauses between
-pages.
+the index is empty or belongs to another storage, all images are compared, with pauses.
 """
 
 import asyncio

@@ -25,8 +25,7 @@ _READ_AT_ONCE: Final = 8
 class Healed:
     """Result of a scan that compares the storage with the search index.
 
-    If the scan has reached the end, `is_whole` is True. Otherwise, the next scan resumes after the
-    storage key `after`.
+    At the end of the scan, `is_whole` is True. Otherwise, the next scan resumes after `after`.
     """
 
     images: int = 0

@@ -90,8 +90,7 @@ class CountRows(Rows):
     ) -> None:
         """Count the rows that are not counted yet, unless another process does so.
 
-        After each page, `stops_within` is awaited with a pause in seconds. If it returns True, the
-        method returns, and the next call resumes.
+        `stops_within` waits after each page. If it returns True, only the next call resumes.
         """
 
         async def pages(claim: uuid.UUID, _: str) -> AsyncGenerator[float, None]:

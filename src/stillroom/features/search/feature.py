@@ -26,8 +26,7 @@ _COUNT_S: Final = 60.0  # seconds between attempts to count rows that are not co
 class SearchFeature(Feature):
     """Search index of all images, which is updated when the storage changes.
 
-    The functions in `caught_up` are called after the comparison of storage and index that follows a
-    server start.
+    The functions in `caught_up` are called after the comparison that follows a server start.
     """
 
     def __init__(self, store: Store) -> None:

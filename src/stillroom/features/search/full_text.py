@@ -30,8 +30,7 @@ _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))  # weights in PostgreSQ
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 
-# Maximum nanoseconds between an image's save time and its row id. Save times are not unique,
-# because some buckets report whole seconds.
+# Maximum nanoseconds between an image's save time and its row id: some buckets round the times.
 SPREAD_NS: Final = 10**7
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS

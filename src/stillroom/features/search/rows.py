@@ -54,8 +54,7 @@ _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16  # rows to build before pending requests run (half a millisecond)
 _AT_ONCE: Final = 100  # rows per PostgreSQL INSERT, whose preparation blocks the event loop
 _NEAR: Final = 5000  # rows after the start of a page that are checked one by one, in 5 ms
-# Maximum time span of the second step of a phrase search (`SearchRows._page_rows`), as a multiple
-# of the time span of the first step.
+# Time span of the second step of a phrase search (`_page_rows`): at most this multiple of the first
 _REACH: Final = 64
 _MANY: Final = 20_000  # images in a folder that take longer to sort than to find by size
 

@@ -92,8 +92,7 @@ def _limited(items: Sequence[Item]) -> tuple[Item, ...]:
 def narrowed(query: FactsQuery, **limits: int) -> FactsQuery:
     """Return the query with additional limits on the save time and the file size.
 
-    The keyword arguments are fields of `FactsQuery`, such as `size_from`. A limit that is wider
-    than the query's own limit has no effect.
+    The keyword arguments are fields of `FactsQuery`, such as `size_from`. Wider limits are ignored.
     """
     for name, limit in limits.items():
         known = getattr(query, name)

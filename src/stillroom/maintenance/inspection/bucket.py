@@ -86,8 +86,7 @@ class R2Inspection:
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Copy an image to `quarantine/`, and delete the original if it is unchanged.
 
-        A version that is saved between the check and the deletion is deleted, too, unless the
-        bucket supports conditional deletions.
+        Without conditional deletions, a version that is saved after the check is deleted, too.
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"

@@ -27,8 +27,7 @@ class Inspected:
 class Inspection(Protocol):
     """Store that is opened for maintenance. Servers may use it at the same time.
 
-    Every method raises `BackendUnavailable` if the storage failed. `open` and `stat` raise
-    `ImageNotFound` for a missing image.
+    All methods may raise `BackendUnavailable`, and `open` and `stat` also `ImageNotFound`.
     """
 
     description: str  # one line that identifies the store, and never changes

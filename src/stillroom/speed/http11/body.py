@@ -121,8 +121,7 @@ class RequestBody:
 class ChunkedDecoder:
     """Decoder of the chunked transfer coding (RFC 9112, 7.1), which drops trailers.
 
-    httptools is not used, since it does not report where a body ends. A pipelined request after
-    the body would be lost.
+    httptools does not report where a body ends, so the next pipelined request would be lost.
     """
 
     def __init__(self, max_overhead: int) -> None:

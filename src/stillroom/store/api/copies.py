@@ -42,8 +42,7 @@ class Copies:
         if source == target:
             raise InvalidParameter("source and target are the same path", at=("body", "target"))
         if write_condition(call.fields).is_set:
-            # If the condition were ignored, the copy could replace an image that the client
-            # wanted to protect.
+            # An ignored condition could replace an image that the client wanted to protect.
             raise InvalidParameter(
                 "a copy supports neither If-Match nor If-None-Match", at=("header", "if-match")
             )

@@ -118,8 +118,7 @@ class BucketUploads:
     async def discard(self, image: StoredImage, place: StorageKey) -> None:
         """Copy the object to `place`. Then delete the original unless it was replaced.
 
-        If the bucket has no conditional deletions, a version that is saved between the check and
-        the deletion is deleted, too.
+        Without conditional deletions, a version that is saved after the check is deleted, too.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S + _copy_s(image)
         copied = await self.copy(image, dataclasses.replace(image, key=place), None, deadline)

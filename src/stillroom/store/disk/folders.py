@@ -25,8 +25,7 @@ class Folders:
     def open_or_make(self, folder: str) -> int:
         """Open or create a folder. It and its parent folders survive a power cut.
 
-        Raises `OSError` if the path contains a file (ENOTDIR) or a link (ELOOP), or if the folder
-        was removed at the same time.
+        Raises `OSError` for a file (ENOTDIR) or a link (ELOOP) in the path, or a removed folder.
         """
         epoch = self._data_directory.folder_epoch
         try:

@@ -115,8 +115,7 @@ def _choose(
 ) -> None:
     """Queue at least `count` of a folder's next names, in key order.
 
-    Each call reads the whole folder if it is not cached. So each call selects twice as many names
-    as the previous one, up to a limit.
+    Calls read the whole folder if it is not cached, so each selects twice as many as the previous.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1

@@ -1,12 +1,10 @@
 """Uploads on a disk: files in `.stillroom/uploads`, which become images by a hard link.
 
 Unlike staging files, these files survive a restart. A file gets its name only when it is complete
-and synced, and it is never written again. An extended attribute of the image contains the id of the
-upload grant.
+and synced, and is never written again. An attribute of the image has the id of the upload grant.
 
-Files of deleted images, in `.stillroom/trash`, become images again in the same way. A restored
-image has a new modification time, so that it is a new version for the search index and for pending
-deletions.
+Files of deleted images, in `.stillroom/trash`, become images again in the same way, with a new
+modification time: a restored image is a new version for the index and for pending deletions.
 """
 
 import contextlib

@@ -158,8 +158,7 @@ def _needs_image(fields: Fields, image: StoredImage) -> bool:
 def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
     """Return the start and length of the requested range; None if the whole image must be sent.
 
-    The length is 0 if the range is outside of the image. Several ranges, unknown units and invalid
-    ranges are ignored, as the RFC allows.
+    The length is 0 outside of the image. Several, unknown and invalid ranges are ignored (RFC).
     """
     value = fields.get("range")
     # A date in If-Range never matches. Two versions saved within one second have the same date, and

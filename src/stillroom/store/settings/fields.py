@@ -137,8 +137,7 @@ class Fields(BaseSettings):
     """`iss` claim that tokens must have, if set."""
 
     max_upload_bytes: int = Field(default=100 * MIB, ge=1)
-    """Maximum size of an upload in bytes. A larger upload gets 413 as soon as it exceeds the
-    limit."""
+    """Maximum upload size in bytes. A larger upload gets 413 as soon as it exceeds the limit."""
 
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
     """Free disk space to keep, in bytes. A save that would leave less gets 507. This is checked
@@ -200,19 +199,16 @@ class Fields(BaseSettings):
     """Name of the bucket, which must exist."""
 
     r2_region: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), STRIPPED] = "auto"
-    """Region for request signatures: `auto` for R2. Amazon S3 accepts only the bucket's own
-    region."""
+    """Region for request signatures: `auto` for R2. Amazon S3 needs the bucket's own region."""
 
     r2_session_token: Annotated[SecretStr | None, STRIPPED, VISIBLE] = None
-    """Session token of temporary credentials, read only at the start. Restart before they
-    expire."""
+    """Session token of temporary credentials, read at the start. Restart before they expire."""
 
     r2_addressing: Annotated[Addressing, STRIPPED] = "path"
     """`path` is `https://endpoint/bucket/key`; `virtual` is `https://bucket.endpoint/key`."""
 
     r2_public_url: Annotated[str, STRIPPED, URL] = ""
-    """Base URL of the CDN. By default, a GET redirects to a bucket URL that is valid for five
-    minutes."""
+    """Base URL of the CDN. Without it, GET redirects to a bucket URL valid for five minutes."""
 
     r2_cache_control: Annotated[str, HEADER, STRIPPED] = "public, max-age=300"
     """`Cache-Control` header that is stored with every image, for the CDN and browsers."""

@@ -269,8 +269,7 @@ async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
-    # With the reason `DELETED`, the sources of the resources are deleted without a copy in the
-    # library.
+    # With the reason `DELETED`, the sources are deleted without a copy in the library.
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     found = await connection.execute(sa.select(resources.c.content_hash).where(*gone))
     hashes = found.scalars().all()

@@ -1,8 +1,7 @@
 """Table `media_intents`: announcements of ingests in progress.
 
-After a crash, the intents identify the copied files to delete. If an ingest records an image
-without copying it, the intent prevents sweepers from deleting the image. `statements.py` documents
-the lock order.
+After a crash, the intents identify the copied files to delete. While an ingest records an image in
+place, sweepers do not delete the image. `statements.py` documents the lock order.
 """
 
 from collections.abc import Sequence
@@ -59,8 +58,7 @@ class IntentRows(Rows):
     ) -> tuple[Sequence[StorageKey], Sequence[StorageKey]]:
         """Claim intents whose lease has expired. Their ingests can then no longer use the copies.
 
-        Return the keys of copies that no resource uses, and the keys of copies in use.
-        The intents of copies in use are deleted.
+        Return the keys of unused copies, and of copies in use, whose intents are deleted.
         """
         expired = (
             sa.select(intents.c.media_key)

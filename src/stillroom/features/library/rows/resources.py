@@ -208,8 +208,7 @@ class ResourceRows(Rows):
     ) -> MediaResource:
         """Change fields of a resource; see `MediaResourceService.change`.
 
-        With `only_unset`, the UPDATE statement checks that a field is null, so that concurrent
-        changes never overwrite each other.
+        With `only_unset`, the UPDATE checks that a field is null, also if changes are concurrent.
         """
         values = change
         if only_unset:
