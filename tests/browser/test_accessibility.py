@@ -186,6 +186,24 @@ def test_a_phone_chooses_by_a_long_touch_and_turns_pictures_by_a_swipe(
         expect(visitor.text("2 selected")).to_be_visible()
 
 
+def test_the_help_opens_at_its_top_on_a_small_screen(
+    browser: Browser, server: Server, folder_of_ten: str
+) -> None:
+    with visit(browser, server, viewport={"width": 390, "height": 600}) as visitor:
+        visitor.sign_in(server.token(), fragment(f"{folder_of_ten}3.jpg"))
+        visitor.expect_picture("3.jpg")
+        heading = visitor.page.get_by_role("heading", name="Help", exact=True)
+        for _ in ("viewer", "grid"):
+            visitor.page.keyboard.press("?")
+            expect(heading).to_be_in_viewport(ratio=1)
+            expect(visitor.page.locator("#help-close")).not_to_be_in_viewport()
+            visitor.expect_accessible()
+            visitor.page.keyboard.press("Escape")
+            expect(heading).to_be_hidden()
+            visitor.page.keyboard.press("Escape")  # the viewer
+            expect(visitor.viewer).to_be_hidden()
+
+
 def test_a_theme_that_was_chosen_stays(visitor: Visit, server: Server) -> None:
     visitor.sign_in(server.token())
     ground = "getComputedStyle(document.body).backgroundColor"
