@@ -8,7 +8,16 @@ from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
 from browser.test_folders import answer, choose, press, publish
-from browser.visiting import Visit, fragment, save, visit, wait_for_index
+from browser.test_narrow import expect_fits
+from browser.visiting import (
+    Visit,
+    fragment,
+    on_small_screens,
+    save,
+    small_screen,
+    visit,
+    wait_for_index,
+)
 from running import IMAGES, Server, running
 from waiting import until
 
@@ -116,6 +125,35 @@ def test_an_image_whose_name_is_taken_is_restored_under_another_one(
     answer(visitor, "Restore", f"{folder_of_ten}1b.jpg")
     until(lambda: "1b.jpg" in stored(client, folder_of_ten))
     expect(dialog.get_by_role("status")).to_contain_text("The trash is empty.")
+
+
+# The number of rows in which elements lie.
+_ROWS = """all => {
+  const boxes = all.map((one) => one.getBoundingClientRect()).sort((a, b) => a.top - b.top);
+  let [rows, end] = [0, -1];
+  for (const { top, bottom } of boxes) {
+    if (top >= end) rows += 1;
+    end = Math.max(end, bottom);
+  }
+  return rows;
+}"""
+
+
+@on_small_screens
+def test_the_header_has_at_most_two_rows_with_the_button_of_the_trash(
+    browser: Browser, server: Server, folder_of_ten: str, width: int, scheme: str
+) -> None:
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
+        visitor.sign_in(server.token(), fragment(folder_of_ten))
+        expect(visitor.page.locator(".cell.loaded")).to_have_count(10)
+        for name in ("Upload", "Trash", "Sign out", "Help"):
+            button = visitor.page.get_by_role("button", name=name)
+            expect(button).to_be_in_viewport(ratio=1)
+        for part in (".bar-row", ".heading"):
+            shown = visitor.page.locator(f"{part} > :visible")
+            assert shown.evaluate_all(_ROWS) <= 2, part
+        expect_fits(visitor, width)
+        visitor.expect_accessible()
 
 
 def test_without_a_trash_there_is_no_button_for_it(
