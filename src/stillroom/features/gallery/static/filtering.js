@@ -16,11 +16,13 @@ const A_PAGE = 10_000;
 export class Sieve {
   /**
    * @param {import("./kept.js").Kept} kept
+   * @param {import("./keeping.js").Keeping} keeping
    * @param {string} folder
    * @param {string} only "kept" or "unkept"
    */
-  constructor(kept, folder, only) {
+  constructor(kept, keeping, folder, only) {
     this.kept = kept;
+    this.keeping = keeping;
     this.folder = folder;
     this.only = only;
     /** @type {Promise<Map<string, Resource[]>> | null} */
@@ -29,7 +31,7 @@ export class Sieve {
 
   /** @param {string[]} entries */
   async pass(entries) {
-    this.found ??= this.kept.below(this.folder);
+    this.found ??= this.keeping.settled().then(() => this.kept.below(this.folder));
     this.found.catch(() => { this.found = null; }); // to be asked again
     const images = entries.filter((entry) => !isFolder(entry));
     const kept = await this.kept.among(images, await this.found);
@@ -89,7 +91,7 @@ export class Filter {
    */
   over(collection, { only }) {
     const kept = this.app.pictures?.kept;
-    if (only && kept && this.app.session.seesLibrary) collection.sieve ??= new Sieve(kept, collection.folder, only);
+    if (only && kept && this.app.session.seesLibrary) collection.sieve ??= new Sieve(kept, this.app.keeping, collection.folder, only);
     return collection;
   }
 
