@@ -83,7 +83,9 @@ def test_caption_alt_text_tags_and_protection_are_edited(
     press_save(visitor)
     expect(form.get_by_role("alert")).to_contain_text("64 bytes")
     form.get_by_label("Tags").fill("-bad,good,")
-    expect(form.get_by_role("alert")).to_have_text("A tag does not begin with a minus.")
+    expect(form.get_by_role("alert")).to_have_text(
+        "A tag does not begin with a minus. Remove the minus."
+    )
     expect(form.get_by_label("Tags")).to_have_value("-bad")
     expect(form.get_by_role("button", name="Remove the tag good")).to_be_visible()
     visitor.picture("tag-refused")

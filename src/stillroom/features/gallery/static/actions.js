@@ -91,7 +91,7 @@ export async function downloadZip(api, keys, name) {
       setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR_MS);
     }
   } catch (/** @type {any} */ error) {
-    const brokeOff = "The ZIP broke off: the connection was lost, or an image cannot be read.";
+    const brokeOff = "The ZIP broke off: the connection was lost, or an image cannot be read. Try again, or select fewer images.";
     complain(error.name === "TypeError" ? brokeOff : error.message);
   }
 }

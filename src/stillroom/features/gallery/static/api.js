@@ -46,7 +46,7 @@ export function refusalOf(status, body, retryAfter = 0) {
     const told = Array.isArray(detail) ? detail.map((/** @type {{ msg: string }} */ fault) => fault.msg).join("; ") : String(detail);
     return new Refused(status, told, { code, retryAfter, isCutOff });
   } catch {
-    return new Refused(status, `The server answered with status ${status}.`, { retryAfter });
+    return new Refused(status, `The server answered with status ${status}. Try again, or check the logs of the server and its proxy.`, { retryAfter });
   }
 }
 
@@ -96,7 +96,7 @@ export class Api {
       });
     } catch (/** @type {any} */ error) {
       if (error.name === "AbortError") throw error;
-      throw new Refused(0, `${UNREACHABLE}.`);
+      throw new Refused(0, `${UNREACHABLE}. Check your connection and try again.`);
     }
     if (answer.ok) return answer;
     const retryAfter = Number(answer.headers.get("Retry-After")) || 0;

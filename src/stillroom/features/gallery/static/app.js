@@ -237,7 +237,7 @@ export class App {
     this.grid.measure();
     this.states.show();
     if (!this.showAt(collection.indexOf(picture)) && view === "library") {
-      complain("This resource is not in the library.");
+      complain("This resource is not in the library. It may have been deleted: search the library for it.");
       this.router.go("#library", { replace: true });
     }
   }

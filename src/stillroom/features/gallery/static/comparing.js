@@ -125,7 +125,7 @@ export class Comparison {
   async show(described, stage, zoom) {
     const { shelf } = this;
     const image = make("img", { class: "full", alt: described.name, draggable: false, decoding: "async" });
-    const fail = () => stage.replaceChildren(make("p", {}, "No preview"));
+    const fail = () => stage.replaceChildren(make("p", {}, "No preview. Download the image to open it elsewhere."));
     image.onerror = fail;
     image.onload = () => {
       zoom.picture = make("div", { class: "picture ready" }, image);

@@ -10,7 +10,7 @@ export const DIMENSIONS = "Dimensions";
 export const ASKED = "Asked for";
 
 /** Said where a path has no image: whether there ever was one is not known. */
-export const MISSING = "There is no image here. It may have been moved or deleted.";
+export const MISSING = "There is no image here. It may have been moved or deleted: search for its name.";
 
 /** The same of a video. */
 export const DURATION = "Duration";

@@ -68,7 +68,7 @@ function put({ method, url, headers }, file, signal, onprogress) {
     request.onload = () => {
       const { status } = request;
       if (status === 200 || status === 412) resolve(); // 412: an earlier attempt has sent it
-      else reject(new Refused(status, `The bucket refused the file with status ${status}.`, { code: "bucket" }));
+      else reject(new Refused(status, `The bucket refused the file with status ${status}. Try again, or check the bucket with "stillroom doctor".`, { code: "bucket" }));
     };
     request.onerror = () => reject(new Refused(0, "The bucket did not take the file. The connection was lost, or the "
       + `bucket's CORS rule does not allow ${location.origin}: "stillroom doctor" prints one.`));

@@ -1,6 +1,6 @@
 // Files that come in by a drop or a file dialog.
 
-import { by, complain, nameOf } from "./elements.js";
+import { by, complain, nameOf, sentence } from "./elements.js";
 import { FolderShelf } from "./shelves.js";
 
 const JUNK = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
@@ -54,7 +54,7 @@ export class FileDrops {
     try {
       this.upload(await filesOf(event.dataTransfer));
     } catch (/** @type {any} */ error) {
-      complain(`The folder cannot be read: ${error.message}`);
+      complain(`The folder cannot be read: ${sentence(error.message)} Check its permissions, and drop the folder again.`);
     }
   }
 

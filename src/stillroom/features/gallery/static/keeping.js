@@ -156,7 +156,7 @@ export class Keeping {
     /** @type {Resource} */
     const { id, content_hash: hash, source_key: source, storage_key: key } = await api.post("media-resources/ingest", asked);
     if (source !== IN_PLACE + path && key !== IN_PLACE + path) {
-      throw new Error(`the library has the same image from ${(source ?? key).replace(IN_PLACE, "")}.`);
+      throw new Error(`the library has the same image from ${(source ?? key).replace(IN_PLACE, "")}. You need not keep this copy.`);
     }
     this.kept?.learn(path, key);
     this.made.add(id);

@@ -74,7 +74,7 @@ export class Moving {
       }
       const loss = await lossIn(this.app, pathsOf(trees), work);
       if (!loss || pathsOf(trees).length) return loss && { trees, loss };
-      complain("There is nothing in it any more.");
+      complain("There are no images left here. Reload the page.");
     } catch (/** @type {any} */ error) { complain(error.message); } finally { work.close(); }
     return null;
   }
@@ -112,12 +112,12 @@ export class Moving {
   async refusal(api, trees, targetOf) {
     const folder = folderOf(targetOf(trees[0].key));
     const inside = trees.find(({ key }) => isFolder(key) && folder.startsWith(key));
-    if (inside) return `“${nameOf(inside.key)}” cannot be moved into itself.`;
+    if (inside) return `“${nameOf(inside.key)}” cannot be moved into itself. Choose another folder.`;
     const run = await runAround(api, folder);
-    if (run) return `“${run.folder}” is a published run: what is moved there would not be part of it.`;
+    if (run) return `“${run.folder}” is a published run: what is moved there would not be part of it. Choose another folder.`;
     const targets = trees.flatMap(({ key, paths }) => (isFolder(key)
       ? [targetOf(key)] : paths.map((path) => targetOf(key) + path.slice(key.length))));
-    if (new Set(targets).size < targets.length) return "Two of these have the same name.";
+    if (new Set(targets).size < targets.length) return "Two of these have the same name. Rename one of them first.";
     const there = new Set();
     /** @type {URL | null} */
     let page = api.listing({ prefix: folder, delimiter: "/", limit: 10_000 });
@@ -129,7 +129,7 @@ export class Moving {
     const taken = targets.filter((target) => there.has(target));
     if (!taken.length) return "";
     const more = taken.length > 1 ? ` and ${(taken.length - 1).toLocaleString()} more` : "";
-    return `“${taken[0]}”${more} exists already.`;
+    return `“${taken[0]}”${more} exists already. Choose another name or folder.`;
   }
 
   /**
@@ -147,7 +147,7 @@ export class Moving {
       const done = imagesIn(steps) - imagesIn(left);
       const why = failure ? `${sentence(failure.message)} ` : "";
       if (failure?.status === 401) {
-        complain(`${why}${count(done, "image")} had been copied, and all are still in their old place.`);
+        complain(`${why}${count(done, "image")} had been copied, and all are still in their old place. Delete the copies before you try again.`);
         return false;
       }
       const isRefused = failure?.status >= 400 && failure.status < 500;
@@ -161,7 +161,7 @@ export class Moving {
       if (answer === "again") continue;
       const undone = await work.each(steps.filter(({ tried }) => tried), "undone", (step) => undo(api, step));
       const first = undone.left[0];
-      if (first) complain(`${count(undone.left.length, "copy", "copies")} left in “${folderOf(first.target)}”: ${undone.failure?.message ?? "stopped."}`);
+      if (first) complain(`${count(undone.left.length, "copy", "copies")} left in “${folderOf(first.target)}”: ${sentence(undone.failure?.message ?? "stopped.")} Delete them there.`);
       else toast(`Nothing was ${words.done}.`);
       return false;
     }
@@ -186,7 +186,7 @@ export class Moving {
     complain([
       moved,
       changed.length ? `${count(imagesIn(changed), "image")} changed meanwhile and stayed here, too.` : "",
-      left.length ? `${count(imagesIn(left), "image")} copied but not deleted here: ${failure?.message ?? "stopped."}` : "",
+      left.length ? `${count(imagesIn(left), "image")} copied but not deleted here: ${sentence(failure?.message ?? "stopped.")} Delete them here.` : "",
     ].filter(Boolean).join(" "));
   }
 

@@ -72,8 +72,8 @@ export class TagField {
 
 /** @param {string} tag */
 function faultOf(tag) {
-  if (tag.startsWith("-")) return "A tag does not begin with a minus.";
-  return new Blob([tag]).size > LONGEST_BYTES ? `A tag has at most ${LONGEST_BYTES} bytes.` : "";
+  if (tag.startsWith("-")) return "A tag does not begin with a minus. Remove the minus.";
+  return new Blob([tag]).size > LONGEST_BYTES ? `A tag has at most ${LONGEST_BYTES} bytes. Shorten the tag.` : "";
 }
 
 /**

@@ -85,12 +85,12 @@ export class Uploads {
     const stop = button(`Cancel the upload of ${path}`, "close", () => upload.request?.abort(), { quiet: true });
     this.row(upload, "under", [progress], [stop]);
     if (!file.size) {
-      this.refuse(upload, "The file is empty.");
+      this.refuse(upload, "The file is empty. Choose another one.");
       return;
     }
     const most = Math.max(this.mostBytes, this.mostDirect);
     if (file.size > most) {
-      this.refuse(upload, `${size(file.size)} is over the limit of this server, ${size(most)}.`);
+      this.refuse(upload, `${size(file.size)} is over the limit of this server, ${size(most)}. Choose a smaller file.`);
       return;
     }
     /** @type {(event: ProgressEvent) => void} */
@@ -120,7 +120,7 @@ export class Uploads {
     if (!upload.replace) request.setRequestHeader("If-None-Match", "*");
     request.upload.onprogress = onprogress;
     request.onload = () => this.answered(upload, refusalOf(request.status, request.responseText));
-    request.onerror = () => this.answered(upload, new Refused(0, "The connection was lost."));
+    request.onerror = () => this.answered(upload, new Refused(0, "The connection was lost. Try again."));
     request.onabort = () => this.aborted(upload);
     request.send(form);
   }

@@ -200,7 +200,7 @@ export class Viewer {
    */
   async fail(shelf, described, error) {
     this.dialog.removeAttribute("aria-busy");
-    let text = error?.message ?? "A browser cannot show this file.";
+    let text = error?.message ?? "A browser cannot show this file. Download it to open it elsewhere.";
     let kept = true;
     if (!error) {
       try {
