@@ -70,8 +70,7 @@ def _transfer(
         planned |= posters
         if options.dry_run:
             for path, there in planned.items():
-                would = f"would {do.__name__}"
-                echo_result(would, path, as_json=options.as_json, target=there)
+                echo_result(f"would {do.__name__}", path, as_json=options.as_json, target=there)
             return
 
         def each(outcome: Outcome[SavedImage]) -> None:
@@ -87,8 +86,7 @@ def _transfer(
             return outcomes if isinstance(moved[0].error, ImageNotFound) else [*outcomes, *moved]
 
         jobs = (partial(transfer_one, path) for path in selected)
-        unknown = dict.fromkeys(planned, 0)
-        with Transfer(verb, unknown, as_json=options.as_json) as transfer:
+        with Transfer(verb, dict.fromkeys(planned, 0), as_json=options.as_json) as transfer:
             Workers(options.concurrency).run(jobs, each)
 
 

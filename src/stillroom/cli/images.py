@@ -97,8 +97,7 @@ def put(
                 store.save_unless_same if may_skip else partial(store.save, expires_in=expires_in)
             )
             saved = save(*planned.popitem(), **how)
-            result = "unchanged" if saved.skipped else "uploaded"
-            echo_result(result, saved.path, as_json=as_json)
+            echo_result("unchanged" if saved.skipped else "uploaded", saved.path, as_json=as_json)
         else:
             sizes = {path: file.stat().st_size for path, file in planned.items()}
             with Transfer("uploaded", sizes, as_json=as_json) as transfer:
@@ -146,8 +145,7 @@ def get(
             file = planned[outcome.path]
             transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
 
-        unknown = dict.fromkeys(planned, 0)
-        with Transfer("downloaded", unknown, as_json=options.as_json) as transfer:
+        with Transfer("downloaded", dict.fromkeys(planned, 0), as_json=options.as_json) as transfer:
             store.download_many(
                 planned.items(),
                 concurrency=options.concurrency,
@@ -219,8 +217,7 @@ def _entries(
     if facts:
         yield from store.entries(folder) if deep else store.level(folder)
         return
-    for name in store.iter(folder, fold=not deep):
-        yield Folder(name)
+    yield from map(Folder, store.iter(folder, fold=not deep))
 
 
 def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:

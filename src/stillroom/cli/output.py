@@ -51,8 +51,7 @@ def erase_line() -> None:
 def echo_result(result: str, path: str, *, as_json: bool, **facts: object) -> None:
     """Print a line such as `uploaded cats/1.png`, or JSON. `target` is the new path of a copy."""
     to = f" to {facts['target']}" if "target" in facts else ""
-    known = {"path": path, "result": result, **facts}
-    echo_record(known, f"{result} {path}{to}", as_json=as_json)
+    echo_record({"path": path, "result": result, **facts}, f"{result} {path}{to}", as_json=as_json)
 
 
 def confirm_deletion(things: str, manner: str = "") -> None:

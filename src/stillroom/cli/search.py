@@ -111,5 +111,4 @@ def _table(images: Iterator[FoundImage]) -> Iterator[str]:
         prompt = " ".join(printable((facts and facts.prompt) or "").split())
         if len(prompt) > _MAX_WIDTH:
             prompt = prompt[: _MAX_WIDTH - 1] + "…"
-        saved = time_text(image.modified)
-        yield f"{saved}  {image.path:{width}}  {seed:>20}  {prompt}".rstrip()
+        yield f"{time_text(image.modified)}  {image.path:{width}}  {seed:>20}  {prompt}".rstrip()

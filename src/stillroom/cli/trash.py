@@ -41,8 +41,7 @@ def list_trash(prefix: str, *, as_json: bool) -> None:
         for item in store.trash(prefix):
             name = item.path if item.count is None else f"{item.path}/ ({item.count})"
             times = f"{time_text(item.deleted_at):20}  {time_text(item.purge_at):20}"
-            line = f"{times}  {size_text(item.size):>9}  {name}"
-            echo_record(item, line, as_json=as_json)
+            echo_record(item, f"{times}  {size_text(item.size):>9}  {name}", as_json=as_json)
 
 
 @trash.command(cls=ServerCommand)

@@ -47,8 +47,9 @@ class AsyncRun:
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
         target, content = (f"{self._target}/publish", {"expected": expected})
-        answer = await self._sender.request("POST", target, content)
-        self.published = answers.run_of(answer, self._path)
+        self.published = answers.run_of(
+            await self._sender.request("POST", target, content), self._path
+        )
         return self.published
 
     async def read(self) -> PublishedRun:
@@ -57,8 +58,9 @@ class AsyncRun:
 
     async def delete(self) -> DeletedRun:
         """See `Run.delete`."""
-        answer = await self._sender.request("DELETE", self._target)
-        return answers.parsed(answer, self.folder, DeletedRun)
+        return answers.parsed(
+            await self._sender.request("DELETE", self._target), self.folder, DeletedRun
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -80,8 +80,9 @@ class AsyncSaveCalls(AsyncOneImageCalls):
         call = requests.json_call("POST", f"{requests.GRANTS}/complete", {"grant": text})
         usual = self._sender.retries
         slow = replace(usual, timeout_s=5 * usual.timeout_s, deadline_s=5 * usual.deadline_s)
-        answer = await self._sender.send(call, Attempts(slow))
-        return answers.parsed(answer, "the upload", SavedImage)
+        return answers.parsed(
+            await self._sender.send(call, Attempts(slow)), "the upload", SavedImage
+        )
 
     async def save_url(
         self,

@@ -61,8 +61,9 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     ) -> AsyncIterator[str]:
         """See `ImageStore.iter`."""
         target = requests.list_target(prefix, start_after, fold=fold)
-        parse = partial(answers.listed_path, prefix=prefix)
-        async for item in self._sender.items(target, parse, "path"):
+        async for item in self._sender.items(
+            target, partial(answers.listed_path, prefix=prefix), "path"
+        ):
             yield item
 
     list = iter
@@ -183,8 +184,9 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
     async def trash(self, prefix: str = "") -> AsyncIterator[TrashedImage]:
         """See `ImageStore.trash`."""
         parse = partial(answers.decode, TrashedImage)
-        query = {"prefix": prefix}
-        async for item in self._sender.cursor_items(requests.TRASH, query, parse, "trash"):
+        async for item in self._sender.cursor_items(
+            requests.TRASH, {"prefix": prefix}, parse, "trash"
+        ):
             yield item
 
     async def undelete(self, path: str | TrashedImage) -> None:
@@ -212,8 +214,9 @@ class AsyncImageStore(AsyncSaveCalls, AsyncDownloadCalls):
         """See `ImageStore.publish_run`."""
         path = named(folder)
         target = f"{requests.RUNS}/{path.quoted()}/publish"
-        answer = await self._sender.request("POST", target, {"expected": expected})
-        return answers.run_of(answer, path)
+        return answers.run_of(
+            await self._sender.request("POST", target, {"expected": expected}), path
+        )
 
     async def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: RunSort = "folder"

@@ -140,8 +140,7 @@ class DownloadCalls(OneImageCalls):
             if isinstance(outcome, Failure):
                 head = outcome.head or head
             elif outcome.status in (200, 206):
-                announced = answers.announced_sha256(outcome) or digest
-                if announced not in (None, sink.sha256):
+                if (answers.announced_sha256(outcome) or digest) not in (None, sink.sha256):
                     raise DigestMismatch(
                         f"{path}: the received bytes do not match the image's SHA-256: download "
                         "it again"

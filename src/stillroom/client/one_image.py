@@ -86,8 +86,7 @@ class OneImageCalls:
         """
         attempts = Attempts(self._sender.retries)
         target = requests.image_target(named(path)) + ("?purge=true" if purge else "")
-        call = Call("DELETE", target, requests.condition(if_match))
-        answer = self._sender.send(call, attempts)
+        answer = self._sender.send(Call("DELETE", target, requests.condition(if_match)), attempts)
         if not (answers.is_missing(answer) and (missing_ok or attempts.doubtful)):
             answers.document(answer, path)
 
@@ -134,8 +133,7 @@ class OneImageCalls:
         if path is not None:
             return self.signed_urls([path], expires_in=expires_in, **picture)[0]
         images = None if archive is None else requests.archive_content(archive)
-        seconds = requests.seconds_of(expires_in)
-        content = {"archive": images, "run": run, "expires_in": seconds}
+        content = {"archive": images, "run": run, "expires_in": requests.seconds_of(expires_in)}
         answer = self._sender.request("POST", _SIGNED_URLS, content)
         return str(answers.field(answer, "url", run or "the archive"))
 
@@ -147,8 +145,7 @@ class OneImageCalls:
         names = [named(path).text for path in paths]
         options = {"expires_in": requests.seconds_of(expires_in), "transform": picture}
         for batch in requests.batches(names, requests.SIGNED_AT_ONCE):
-            content = {**options, "paths": batch}
-            answer = self._sender.request("POST", _SIGNED_URLS, content)
+            answer = self._sender.request("POST", _SIGNED_URLS, {**options, "paths": batch})
             subject = batch[0] if len(batch) == 1 else f"{batch[0]} and others"
             results = answers.field(answer, "results", subject)
             for name, result in zip(batch, results, strict=True):

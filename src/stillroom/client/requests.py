@@ -116,8 +116,7 @@ def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> di
     """Return the query parameters for the first page of a search. Later pages need `cursor`."""
     check_names(filters, values.SearchFilters)
     ImagePrefix.parse(filters.get("prefix", ""))
-    page_size = min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)
-    query: dict[str, object] = {"q": q, "limit": page_size}
+    query: dict[str, object] = {"q": q, "limit": min(limit or _FOUND_A_PAGE, _FOUND_A_PAGE)}
     for name, value in filters.items():
         if isinstance(value, datetime):
             if value.tzinfo is None:
@@ -134,8 +133,7 @@ def search_query(q: str, filters: values.SearchFilters, limit: int | None) -> di
 
 def json_call(method: str, target: str, content: Mapping[str, object]) -> Call:
     """Return a request with a JSON body."""
-    fields = {"content-type": "application/json"}
-    return Call(method, target, fields, json.dumps(content).encode())
+    return Call(method, target, {"content-type": "application/json"}, json.dumps(content).encode())
 
 
 def save_call(

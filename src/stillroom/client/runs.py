@@ -58,8 +58,7 @@ class Run:
         if expected is None:
             expected = len(self._saved) if self._expected is None else self._expected
         target, content = f"{self._target}/publish", {"expected": expected}
-        answer = self._sender.request("POST", target, content)
-        self.published = answers.run_of(answer, self._path)
+        self.published = answers.run_of(self._sender.request("POST", target, content), self._path)
         return self.published
 
     def read(self) -> PublishedRun:
@@ -71,8 +70,7 @@ class Run:
 
     def delete(self) -> DeletedRun:
         """Delete the manifest now, and the images after the grace period. See `read` for errors."""
-        answer = self._sender.request("DELETE", self._target)
-        return answers.parsed(answer, self.folder, DeletedRun)
+        return answers.parsed(self._sender.request("DELETE", self._target), self.folder, DeletedRun)
 
     def __enter__(self) -> Self:
         return self

@@ -102,8 +102,7 @@ class SaveCalls(OneImageCalls):
         call = requests.json_call("POST", f"{requests.GRANTS}/complete", {"grant": text})
         usual = self._sender.retries
         slow = replace(usual, timeout_s=5 * usual.timeout_s, deadline_s=5 * usual.deadline_s)
-        answer = self._sender.send(call, Attempts(slow))
-        return answers.parsed(answer, "the upload", SavedImage)
+        return answers.parsed(self._sender.send(call, Attempts(slow)), "the upload", SavedImage)
 
     def save_url(
         self,

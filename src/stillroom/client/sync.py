@@ -59,8 +59,7 @@ class ImageStore(SaveCalls, DownloadCalls):
         `fold`, return a single level, in which a subfolder is one path that ends with a slash.
         """
         target = requests.list_target(prefix, start_after, fold=fold)
-        parse = partial(answers.listed_path, prefix=prefix)
-        yield from self._sender.items(target, parse, "path")
+        yield from self._sender.items(target, partial(answers.listed_path, prefix=prefix), "path")
 
     list = iter  # noqa: A003  (alias, as in other clients)
 
@@ -224,8 +223,7 @@ class ImageStore(SaveCalls, DownloadCalls):
     def trash(self, prefix: str = "") -> Iterator[TrashedImage]:
         """Iterate over deleted images and runs whose paths begin with `prefix`, newest first."""
         parse = partial(answers.decode, TrashedImage)
-        query = {"prefix": prefix}
-        yield from self._sender.cursor_items(requests.TRASH, query, parse, "trash")
+        yield from self._sender.cursor_items(requests.TRASH, {"prefix": prefix}, parse, "trash")
 
     def undelete(self, path: str | TrashedImage) -> None:
         """Restore an item of the trash, or what was last deleted under a path.
@@ -259,8 +257,7 @@ class ImageStore(SaveCalls, DownloadCalls):
         """Publish a folder as a run. If `expected` is set, it must equal the number of images."""
         path = named(folder)
         target = f"{requests.RUNS}/{path.quoted()}/publish"
-        answer = self._sender.request("POST", target, {"expected": expected})
-        return answers.run_of(answer, path)
+        return answers.run_of(self._sender.request("POST", target, {"expected": expected}), path)
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: RunSort = "folder"
