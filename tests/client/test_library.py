@@ -16,7 +16,7 @@ from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
 from stillroom.client.async_library import AsyncMediaLibrary
 from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
-from waiting import until
+from waiting import eventually, until
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -111,6 +111,20 @@ async def test_tags_are_changed_and_filtered_by(
     assert await listed(source_prefix=f"compute/{folder}/1") == [made[1].id]
     with pytest.raises(TypeError, match="argument 'tags': did you mean 'tag'"):
         await listed(tags=folder)
+
+
+async def test_words_are_the_first_argument_as_in_a_search(
+    media: AsyncMediaLibrary, server: Server, folder: str
+) -> None:
+    made = ingested(server, f"{folder}/a.png", generation={"prompt": "a humpback whale"})
+    await media.tags(made.id, add=[folder])
+
+    async def listed(*words: str, **filters: Any) -> list[str]:
+        return [one.id async for one in media.list(*words, tag=folder, **filters)]
+
+    await eventually(lambda: listed("whale"))  # so the server has written all rows
+    assert await listed("whale") == await listed(q="whale") == await listed() == [made.id]
+    assert await listed("fox") == []
 
 
 async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(

@@ -51,14 +51,14 @@ def list_resources(
 
     WORDS match prompts, paths and models (as in `stillroom search`), captions, alt texts and tags.
     """
-    filters |= {"q": query_of(words), "source_key": source_keys}
+    filters["source_key"] = source_keys
     if kind not in (None, "image", "video") and "/" not in str(kind):
         raise click.UsageError("--type must be image, video, or a content type such as image/png")
     filters["content_type" if kind and "/" in kind else "resource_type"] = kind
     filters = {name: value for name, value in filters.items() if value not in (None, "", ())}
     resource = None
     with _store(data_dir) as store:
-        for resource in store.media.list(**cast("ResourceFilters", filters)):
+        for resource in store.media.list(query_of(words), **cast("ResourceFilters", filters)):
             echo_record(resource, _line(resource, long=long), as_json=as_json)
     if resource is None:
         click.echo("nothing found", err=True)

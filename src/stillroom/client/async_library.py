@@ -34,11 +34,13 @@ class AsyncMediaLibrary:
     def __init__(self, sender: AsyncRetryingSender) -> None:
         self._sender = sender
 
-    async def list(self, **filters: Unpack[ResourceFilters]) -> AsyncIterator[MediaResource]:
+    async def list(
+        self, q: str = "", **filters: Unpack[ResourceFilters]
+    ) -> AsyncIterator[MediaResource]:
         """See `MediaLibrary.list`."""
         check_names(filters, ResourceFilters)
-        query = {"limit": _PAGE, **{name: _convert(value) for name, value in filters.items()}}
-        target = target_of(_RESOURCES, query)
+        converted = {name: _convert(value) for name, value in filters.items()}
+        target = target_of(_RESOURCES, {"limit": _PAGE, "q": q or None, **converted})
         async for item in self._sender.items(
             target, partial(answers.decode, MediaResource), "resource"
         ):
@@ -46,8 +48,7 @@ class AsyncMediaLibrary:
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `MediaLibrary.ingest`."""
-        key = StorageKey.of_image(named(path)).text
-        content = {"storage_key": key, "relocate": relocate}
+        content = {"storage_key": StorageKey.of_image(named(path)).text, "relocate": relocate}
         answer = await self._sender.request("POST", f"{_RESOURCES}/ingest", content)
         return answers.parsed(answer, path, MediaResource)
 

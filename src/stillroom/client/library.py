@@ -33,11 +33,11 @@ class MediaLibrary:
     def __init__(self, sender: RetryingSender) -> None:
         self._sender = sender
 
-    def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
-        """Iterate over the resources that match all filters, newest first."""
+    def list(self, q: str = "", **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
+        """Iterate over the resources that match all words of `q` and all filters, newest first."""
         check_names(filters, ResourceFilters)
-        query = {"limit": _PAGE, **{name: _convert(value) for name, value in filters.items()}}
-        target = target_of(_RESOURCES, query)
+        converted = {name: _convert(value) for name, value in filters.items()}
+        target = target_of(_RESOURCES, {"limit": _PAGE, "q": q or None, **converted})
         yield from self._sender.items(target, partial(answers.decode, MediaResource), "resource")
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
@@ -46,8 +46,7 @@ class MediaLibrary:
         With `relocate`, the bytes are copied into the library, and the image is deleted later.
         Otherwise, the resource refers to the image, and nothing is copied.
         """
-        key = StorageKey.of_image(named(path)).text
-        content = {"storage_key": key, "relocate": relocate}
+        content = {"storage_key": StorageKey.of_image(named(path)).text, "relocate": relocate}
         answer = self._sender.request("POST", f"{_RESOURCES}/ingest", content)
         return answers.parsed(answer, path, MediaResource)
 

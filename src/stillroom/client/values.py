@@ -80,7 +80,6 @@ class ResourceFilters(FactsFilters, total=False):
         source_key: Storage keys such as `compute/a.png`. The resource's source must be one of them.
         source_prefix: Prefix of the storage key of the source or the file, such as `compute/run/`.
         created_from, created_before: Earliest time (inclusive) and latest time (exclusive).
-        q: Words in the generation parameters, as for `ImageStore.search`.
     """
 
     tag: str | Iterable[str]
@@ -91,7 +90,6 @@ class ResourceFilters(FactsFilters, total=False):
     content_hash: str
     created_from: datetime
     created_before: datetime
-    q: str
 
 
 @dataclass(frozen=True, slots=True)
