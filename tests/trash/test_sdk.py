@@ -76,6 +76,18 @@ def test_the_commands_list_restore_and_empty_the_trash(server: Server, tmp_path:
         assert trash("empty", "cli/") == Ran(0, "", "nothing was deleted\n")
 
 
+def test_a_deletion_of_a_run_names_the_trash(server: Server, tmp_path: Path) -> None:
+    to = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+    with ImageStore(server.url, server.token()) as store:
+        with store.run("named/7") as run:
+            run.save("a.png", PNG)
+
+        deleted = ran(tmp_path, ("runs", "rm", "named/7", "--yes"), to)
+
+        assert deleted.code == 0
+        assert deleted.err.startswith("1 image moved to the trash (`stillroom trash ls`")
+
+
 def test_a_recursive_deletion_is_undone(server: Server, tmp_path: Path) -> None:
     to = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
 

@@ -93,7 +93,10 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json_text(deleted))
         return
-    click.echo(f"{counted(deleted.marked, 'image')} marked for deletion", err=True)
+    result = "marked for deletion"
+    if deleted.trash_id is not None:
+        result = "moved to the trash (`stillroom trash ls` shows until when they can be restored)"
+    click.echo(f"{counted(deleted.marked, 'image')} {result}", err=True)
     for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved later")):
         if number:
             click.echo(f"{counted(number, 'image')} kept: {why}", err=True)
