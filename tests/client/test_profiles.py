@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -179,6 +180,18 @@ def test_the_token_of_a_profile_goes_to_its_own_server_alone(tmp_path: Path) -> 
 
     assert heard
     assert b"its.own.token" not in b"".join(heard)
+
+
+def test_without_a_url_a_command_asks_the_port_of_the_server_on_this_machine(
+    server: Server, tmp_path: Path
+) -> None:
+    settings = {"STILLROOM_PORT": str(httpx.URL(server.url).port), "HOME": str(tmp_path)}
+
+    listed = ran(tmp_path, ("ls",), {**settings, "STILLROOM_TOKEN": server.token()})
+    url_wins = ran(tmp_path, ("ls",), {**settings, "STILLROOM_URL": "nonsense"})
+
+    assert listed.code == 0, listed.err
+    assert (url_wins.code, "'nonsense'" in url_wins.err) == (2, True)
 
 
 def test_where_the_server_runs_no_token_is_needed(server: Server, folder: str, made: Path) -> None:

@@ -27,10 +27,10 @@ _LIFE: Final = timedelta(minutes=2)
 
 SERVER: Final = (
     "The server is set by --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or the profile "
-    "`default`, in this order. Without them, it is http://127.0.0.1:8000. The token is set by "
-    "--token, the profile or STILLROOM_TOKEN. On the server's machine, no token is needed if you "
-    "can read the data directory (STILLROOM_DATA_DIR). Profiles are in "
-    "~/.config/stillroom/stillroom.conf: docs/cli.md."
+    "`default`, in this order. Without them, it is http://127.0.0.1:8000, or another port if "
+    "STILLROOM_PORT is set. The token is set by --token, the profile or STILLROOM_TOKEN. On the "
+    "server's machine, no token is needed if you can read the data directory "
+    "(STILLROOM_DATA_DIR). Profiles are in ~/.config/stillroom/stillroom.conf: docs/cli.md."
 )
 _OPTIONS: Final = {
     "--url": f"The server.  [STILLROOM_URL, {DEFAULT_URL}]",
@@ -85,7 +85,8 @@ def _server(context: click.Context | None) -> tuple[str, Token | None]:
             if url is None or _origin(url) == _origin(profile.url):
                 token = token or profile.token  # never send it to another server
             url = url or profile.url
-    url = url or os.environ.get("STILLROOM_URL") or DEFAULT_URL
+    own_url = f"http://127.0.0.1:{os.environ.get('STILLROOM_PORT') or 8000}"
+    url = url or os.environ.get("STILLROOM_URL") or own_url
     return url, token or os.environ.get("STILLROOM_TOKEN") or _own_token(url)
 
 
