@@ -1,7 +1,8 @@
 """All exceptions that Stillroom raises on purpose.
 
 `code` is public API, so it never changes. Messages may change. If a response has no message, the
-SDK uses the first line of a docstring. `store/http/problems.py` defines the HTTP status codes.
+SDK uses `message` or else the first line of the docstring. `store/http/problems.py` defines the
+HTTP status codes.
 """
 
 from typing import ClassVar

@@ -226,6 +226,7 @@ def test_a_url_is_printed_alone_and_works(run: Run, folder: str, made: Path) -> 
     assert httpx.get(url).content == (made / "e.png").read_bytes()
     missing = run("url", f"{folder}/none.png")
     assert (missing.code, missing.out) == (3, "")
+    assert f"{folder}/none.png: no such image (" in missing.err
     too_long = run("url", f"{folder}/e e.png", "--expires", "8d")
     assert (too_long.code, "--expires: at most 7d" in too_long.err) == (2, True)
 
@@ -247,7 +248,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "e.png", f"{folder}/file/below"], {}, 1, "or delete what is in the way"),
         (["ls"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "set STILLROOM_TOKEN"),
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
-        (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: The token is missing"),
+        (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: a valid bearer token"),
         (["mv", f"{folder}/file", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
         (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 4, "file: the token lacks"),
         (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
@@ -456,6 +457,27 @@ def test_facts_on_the_command_line_are_of_one_image_and_in_json(
     assert (two.code, wrong.code, missing.code, unknown.code, none.code) == (2, 2, 2, 2, 3)
     assert "one by one" in two.err
     assert "'sead'" in unknown.err
+
+
+def test_an_empty_file_to_which_metadata_is_added_is_called_empty(
+    run: Run, folder: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").touch()
+    path = f"{folder}/a.png"
+
+    for option in (["--generation", '{"seed": 1}'], ["--ai-generated"]):
+        assert "the file is empty" in run("put", "a.png", path, *option).err
+
+
+def test_a_failure_names_the_image_even_if_its_error_does_not(
+    run: Run, folder: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("a prompt")
+
+    failed = run("put", "notes.txt", f"{folder}/notes.txt", "--ai-generated")
+
+    assert failed.code == 1
+    assert f"failed {folder}/notes.txt: only PNG, JPEG, WebP and AVIF can be marked" in failed.err
 
 
 def test_unmarked_lists_what_does_not_say_that_ai_made_it(

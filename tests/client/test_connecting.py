@@ -19,6 +19,8 @@ from stillroom.client import (
     [
         ("ftp://a", None, "is not a server's URL"),
         ("nonsense", None, "is not a server's URL"),
+        ("http://a:port", None, "is not a server's URL"),
+        ("http://[::1", None, "is not a server's URL"),
         ("http://user:secret@a", None, "the URL contains a user name"),
         ("http://a", "a\nb", r"the token contains invalid characters \(a trailing newline\?\)"),
     ],

@@ -231,6 +231,7 @@ def test_a_command_in_another_folder_is_refused_and_makes_no_store(
 
     assert (done.code, done.out) == (2, "")
     assert "there is no store in 'stillroom-data': set STILLROOM_DATA_DIR" in done.err
+    assert "for a bucket, set R2_ENDPOINT_URL" in done.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,8 +5,8 @@ from mutations.fault import faults
 FAULTS = faults(r"""
 SDK: what is to be marked is saved as it is
 client/sources.py: client/test_ai_mark.py -k saved_with_the_mark
--file = io.BytesIO(with_ai_mark(file.read()))
-+file = io.BytesIO(file.read())
+-io.BytesIO(with_ai_mark(data) if ai_generated else data)
++io.BytesIO(data)
 
 SDK: a busy server is not waited for
 client/retries.py: client/test_wrong_server.py client/test_retries.py

@@ -79,7 +79,8 @@ class Transfer:
                 result, facts = "failed", {"detail": str(outcome.error)}
                 self._total -= min(size, self._total)
                 erase_line()
-                click.echo(f"failed {outcome.error}{hint_of(outcome.error)}", err=True)
+                subject = "" if outcome.path in str(outcome.error) else f"{outcome.path}: "
+                click.echo(f"failed {subject}{outcome.error}{hint_of(outcome.error)}", err=True)
             elif getattr(outcome.result, "skipped", False):
                 result, facts = "unchanged", {"size": size}
                 self._skipped_bytes += size

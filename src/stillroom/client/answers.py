@@ -111,7 +111,7 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
     if kind is None:
         return None
     error = kind.__new__(kind)  # subclass constructors set a message or need arguments
-    message = detail or (kind.__doc__ or "").partition("\n")[0]
+    message = detail or kind.message or (kind.__doc__ or "").partition("\n")[0]
     message = "".join(char if char.isprintable() else "?" for char in message)  # terminal escapes
     Exception.__init__(error, f"{subject}: {message}" if subject else message)
     if isinstance(error, errors.InvalidInput):

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -39,15 +38,16 @@ class Connection:
         The URL of an image is also accepted: `/api/v1` and everything after it is ignored.
         """
         url = (url or os.environ.get("STILLROOM_URL") or DEFAULT_URL).rstrip("/")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ConfigurationError(
-                f"{url!r} is not a server's URL: set STILLROOM_URL to a URL like {DEFAULT_URL}"
-            )
-        if parts.username is not None:
-            raise ConfigurationError(
-                "the URL contains a user name: remove it, and use STILLROOM_TOKEN instead"
-            )
+        try:
+            parts = httpx.URL(url)
+        except httpx.InvalidURL:
+            parts = httpx.URL()  # refused below, since it has no scheme
+        if parts.scheme not in ("http", "https") or not parts.host or parts.query:
+            message = f"{url!r} is not a server's URL: set STILLROOM_URL to a URL like"
+            raise ConfigurationError(f"{message} {DEFAULT_URL}")
+        if parts.userinfo:
+            message = "the URL contains a user name: remove it, and use STILLROOM_TOKEN instead"
+            raise ConfigurationError(message)
         token = token or os.environ.get("STILLROOM_TOKEN") or None
         return cls(f"{_API.sub('', url)}/api/v1", token)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from stillroom.client.encoding import ArrayLike, Encoding, PillowImage, encoded, image_of
-from stillroom.errors import DigestMismatch, InvalidPath
+from stillroom.errors import DigestMismatch, EmptyFile, InvalidPath
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import ImagePath
@@ -94,6 +94,7 @@ def opened(
     be sent again. With `generation` or `ai_generated`, the image is read into memory.
 
     Raises:
+        EmptyFile: The image has no bytes to which metadata can be added.
         UnsupportedMedia: The image cannot be encoded, or its format cannot contain the metadata.
         InvalidParameter: `generation` is invalid, or the image's XMP names a source other than AI.
         OSError: The file cannot be read.
@@ -101,10 +102,12 @@ def opened(
     """
     with contextlib.ExitStack() as stack:
         file = _file_of(source, path, stack, encoding or {})
-        if generation is not None:
-            file = io.BytesIO(with_generation(file.read(), generation))
-        if ai_generated:
-            file = io.BytesIO(with_ai_mark(file.read()))
+        if generation is not None or ai_generated:
+            data = file.read()
+            if not data:
+                raise EmptyFile
+            data = data if generation is None else with_generation(data, generation)
+            file = io.BytesIO(with_ai_mark(data) if ai_generated else data)
         if not file.seekable():
             buffered = stack.enter_context(spool())
             shutil.copyfileobj(file, buffered, CHUNK_BYTES)

@@ -25,7 +25,8 @@ def require_store(config: DiskConfig | R2Config) -> None:
     if isinstance(config, DiskConfig) and not has_store(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "
-            "set STILLROOM_DATA_DIR to the folder that the server uses"
+            "set STILLROOM_DATA_DIR to the folder that the server uses or, for a bucket, set "
+            "R2_ENDPOINT_URL and its other R2_ variables"
         )
 
 
