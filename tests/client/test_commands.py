@@ -113,6 +113,31 @@ def test_ls_shows_a_level_all_levels_a_tree_and_json(run: Run, folder: str) -> N
     assert run("ls", f"{folder}/a.png").out == f"{folder}/a.png\n"
 
 
+@pytest.mark.usefixtures("made")
+def test_ls_takes_a_slash_for_the_top_folder_as_put_does(run: Run, folder: str) -> None:
+    run("put", "e.png", f"{folder}/e.png")
+
+    listed = run("ls", "/")
+
+    assert (listed.code, f"{folder}/" in listed.out.splitlines()) == (0, True)
+
+
+@pytest.mark.usefixtures("made")
+def test_a_token_for_a_folder_selects_this_folder(run: Run, server: Server, folder: str) -> None:
+    run("put", "out", folder)
+    limited = {"STILLROOM_TOKEN": server.token("--prefix", folder)}
+
+    listed = run("ls", folder, **limited)
+    zipped = run("get", folder, "images.zip", "--zip", **limited)
+    elsewhere = run("ls", f"{folder}-else", **limited)
+    deleted = run("rm", "-r", "--yes", folder, **limited)
+
+    assert (listed.code, f"{folder}/a.png" in listed.out.splitlines()) == (0, True), listed.err
+    assert (zipped.code, zipped.out) == (0, "downloaded images.zip\n"), zipped.err
+    assert (elsewhere.code, "the token is limited to" in elsewhere.err) == (4, True), elsewhere
+    assert (deleted.code, deleted.err) == (0, "4 deleted\n")
+
+
 def test_ls_keeps_its_columns_with_any_type_and_in_a_tree(
     run: Run, folder: str, tmp_path: Path
 ) -> None:

@@ -202,18 +202,17 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
                 open_folders = _branch(entry, open_folders, long=long)
             else:
                 echo_record(entry, _line(entry, entry.path, long=long), as_json=as_json)
-        if entry is None and folder:
+        if entry is None and folder.strip("/"):
             raise selection.no_such_image(folder)
 
 
 def _entries(
     store: ImageStore, folder: str, *, deep: bool, facts: bool
 ) -> Iterator[ImageInfo | Folder]:
-    if folder and not folder.endswith("/"):
-        if store.exists(folder):
-            yield store.stat(folder)
-            return
-        folder += "/"
+    if not folder.endswith("/") and folder and selection.is_image(store, folder):
+        yield store.stat(folder)
+        return
+    folder = selection.folder_of(folder)
     if facts:
         yield from store.entries(folder) if deep else store.level(folder)
         return
@@ -245,7 +244,7 @@ def _branch(entry: ImageInfo | Folder, open_folders: list[str], *, long: bool) -
 @flag("-y", "--yes", help="Do not ask.")
 @DRY_RUN
 @selection.filter_options
-@json_option("One JSON object per line: path, result and size.")
+@json_option("A JSON object: deleted, missing. With --dry-run, one per line: path, result.")
 def rm(
     sources: tuple[str, ...],
     *,

@@ -1,5 +1,6 @@
 """Selection of local files and stored images by path, folder or glob pattern."""
 
+import contextlib
 import functools
 import glob
 import os
@@ -13,7 +14,7 @@ from typing import Final, TypeVar
 import click
 
 from stillroom.client import ImageStore
-from stillroom.errors import ImageNotFound
+from stillroom.errors import Forbidden, ImageNotFound
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -70,6 +71,13 @@ def folder_of(text: str) -> str:
 def no_such_image(source: str) -> ImageNotFound:
     """Return the error for a source that matches no image."""
     return ImageNotFound(f"{source}: no such image or folder")
+
+
+def is_image(store: ImageStore, path: str) -> bool:
+    """Return whether an image exists. A token for the folder `path` may not read this path."""
+    with contextlib.suppress(Forbidden):
+        return store.exists(path)
+    return False
 
 
 def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[str, Path]:
@@ -140,7 +148,7 @@ def images_to_zip(store: ImageStore, sources: Sequence[str], chosen: Filter) -> 
     """Return the folder or the paths to request as a ZIP. Raise `ImageNotFound` if none exist."""
     source = sources[0]
     is_whole = len(sources) == 1 and chosen == Filter() and not _MAGIC.search(source)
-    if is_whole and (source.endswith("/") or not store.exists(source)):
+    if is_whole and (source.endswith("/") or not is_image(store, source)):
         return folder_of(source)
     paths = list(dict(_chosen(store, sources, chosen)[0]))
     if len(paths) > _ZIPPED_BY_NAME:
@@ -186,7 +194,7 @@ def images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
         pattern = source.split("/")
         paths = [path for path in store.iter(prefix) if _matches(pattern, path.split("/"))]
         start = prefix.rfind("/") + 1
-    elif not source.endswith("/") and source and store.exists(source):
+    elif not source.endswith("/") and source and is_image(store, source):
         return [(source, source.rpartition("/")[2])]
     else:
         folder = folder_of(source)
