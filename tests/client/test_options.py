@@ -59,6 +59,8 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
         ("search fox -snow", "No such option '-s'. Put -- before a word that begins with a dash."),
         ("search --sort x", "--sort must be one of -saved, saved, -path, path"),
         ("search --from never", "--from must be a time such as 2026-12-01"),
+        ("search --type png", "--type must be a content type such as image/png"),
+        ("media tag x --remove", "--remove requires at least one TAG"),
         ("token --expires soon", "--expires: 'soon' is not a duration such as 90s"),
     ],
 )

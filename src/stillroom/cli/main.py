@@ -83,10 +83,7 @@ def _subject(name: str) -> str:
     help="Name that events show as their actor.",
 )
 @click.option("--expires", type=duration, default="30d", show_default=True, help="90s 15m 12h 30d")
-@click.option(
-    "--data-dir",
-    help="The data directory, with the secret.  [STILLROOM_DATA_DIR, ./stillroom-data]",
-)
+@DATA_DIR
 def token(scopes: tuple[Any, ...], expires: timedelta, data_dir: str | None, **claims: str) -> None:
     """Print a new token, and nothing else, on standard output."""
     from stillroom.cli.server_options import minted_token

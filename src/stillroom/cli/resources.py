@@ -105,6 +105,8 @@ def tag(
     """Add tags to a resource, then print its tags, one per line. Without TAG, only print them."""
     if remove and replace:
         raise click.UsageError("use --remove or --replace, not both")
+    if remove and not tags:
+        raise click.UsageError("--remove requires at least one TAG")
     with _store(data_dir) as store:
         all_tags = store.media.tags(
             resource_id,

@@ -68,6 +68,8 @@ def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: obje
     is a phrase. A WORD can also be a filter, such as name:fox or size:>2MB. After --, a leading
     minus excludes a word: -- fox -snow.
     """
+    if filters["content_type"] and "/" not in str(filters["content_type"]):
+        raise click.UsageError("--type must be a content type such as image/png")
     options = {name: value for name, value in filters.items() if value is not None}
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         images = store.search(
