@@ -13,7 +13,7 @@ import pytest
 from acceptance.conftest import Servers, Way
 from generation.carriers import iptc, png, with_xmp
 from running import Server, free_port, running
-from waiting import until_equal
+from waiting import until, until_equal
 
 SEARCH = "/api/v1/storage/search"
 LIBRARY = "/api/v1/media-resources"
@@ -400,3 +400,41 @@ def test_tags_and_captions_are_found_by_those_who_may_see_the_library(
             assert paths(confined, prefix=folder, q="lighthouse") == []
             for query in ({"q": "tag:sea"}, {"tag": "sea"}):
                 assert confined.get(SEARCH, params=query).status_code == 403
+
+
+def test_an_image_that_is_saved_again_is_found_by_its_tags_until_its_bytes_differ(
+    client: httpx.Client, folder: str
+) -> None:
+    path = f"{folder}/a.png"
+    asked = {"storage_key": f"compute/{path}", "relocate": False}
+    save(client, path, f"a picture {folder}")
+    made = client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status().json()
+    described = {"caption": f"lighthouse {folder}"}
+    client.patch(f"{LIBRARY}/{made['id']}", json=described).raise_for_status()
+    client.post(f"{LIBRARY}/{made['id']}/tags", json={"tags": ["sea"]}).raise_for_status()
+    wait_for(client, [path], prefix=folder, q="tag:sea")
+
+    def saved_at() -> str:
+        (item,) = client.get(SEARCH, params={"prefix": folder}).raise_for_status().json()["items"]
+        return str(item["modified"])
+
+    for is_ingested_again in (False, True):
+        before = saved_at()
+
+        def is_saved_again(before: str = before) -> bool:
+            return saved_at() != before
+
+        save(client, path, f"a picture {folder}")
+        until(is_saved_again)
+        if is_ingested_again:
+            client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status()
+        assert paths(client, prefix=folder, tag="sea") == [path]
+        assert paths(client, prefix=folder, q="lighthouse") == [path]
+        assert ids(client, q=f"{folder} tag:sea") == [made["id"]]
+        (listed,) = client.get(LIBRARY, params={"q": folder}).raise_for_status().json()
+        assert listed["generation"]["prompt"] == f"a picture {folder}"
+
+    save(client, path, f"a painting {folder}")
+    wait_for(client, [path], prefix=folder, q="painting")
+    assert paths(client, prefix=folder, q="lighthouse") == []
+    assert paths(client, prefix=folder, tag="sea") == []
