@@ -21,5 +21,6 @@ def encoded(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:
 
 
 def srgb_profile() -> bytes:
-    """One that Little CMS makes; it calls it `sRGB built-in`."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """One that Little CMS makes, which calls it `sRGB built-in`, without the time of its making."""
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return made[:24] + bytes(12) + made[36:]  # ICC.1, 7.2.1: the date is in bytes 24 to 35

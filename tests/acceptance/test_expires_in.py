@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from command_line import Ran, ran
-from running import IMAGES, STILLROOM, Server, running
+from running import IMAGES, STILLROOM, Server, free_port, running
 from waiting import until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -123,7 +123,7 @@ def test_rules_that_are_wrong_stop_the_start_with_their_line(
     file = tmp_path / ("rules.toml" if named else "data/retention.toml")
     file.parent.mkdir(exist_ok=True)
     file.write_text('[[rule]]\nprefix = "tmp/"\nexpire_after = "soon"')
-    variables = {"STILLROOM_DATA_DIR": str(tmp_path / "data")}
+    variables = {"STILLROOM_DATA_DIR": str(tmp_path / "data"), "STILLROOM_PORT": str(free_port())}
     if named:
         variables["STILLROOM_RETENTION_FILE"] = str(file)
 
