@@ -58,7 +58,7 @@ def test_files_copied_into_the_data_directory_are_images_with_hashes(tmp_path: P
         with ImageStore(server.url, server.token()) as store:
             found = {entry.path: entry for entry in store.entries()}
             assert len(list(store.search())) == len(PICTURES)
-    assert "3 hashes recorded" in printed
+    assert "hash of 3 images recorded" in printed
     for name in PICTURES:
         entry = found[f"imported/{name}"]
         assert entry.sha256

@@ -275,7 +275,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "a: a valid bearer token"),
         (["mv", f"{folder}/file", "a"], {"STILLROOM_TOKEN": reader}, 4, "storage:write"),
-        (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 4, "file: the token lacks"),
+        (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 4, "use a token whose scope"),
         (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
         (["ls"], {"STILLROOM_URL": nowhere}, 5, f"is the server running at {nowhere}?"),
     ):

@@ -221,6 +221,9 @@ def test_sync_deletes_nothing_for_an_empty_or_missing_source_or_after_a_failure(
     assert (empty.code, "SOURCE is empty" in empty.err) == (2, True)
     assert (missing.code, both.code) == (2, 2)
     assert failed.code == 1
+    for mistyped in ("", "--delete"):
+        down = run("sync", f"store:{folder}x", "out", *filter(None, [mistyped]))
+        assert (down.code, f"store:{folder}x/: no such folder" in down.err) == (3, True)
     assert len(run("ls", "-R", folder).out.splitlines()) == 4
 
 
@@ -241,6 +244,10 @@ def test_du_adds_up_folders_and_cat_writes_images(run: Run, folder: str) -> None
         {"path": f"{folder}/deep/er/", "size": 128, "images": 1},
         {"path": f"{folder}/", "size": 250, "images": 2},
     ]
+    mistyped = run("du", f"{folder}x")
+    assert (mistyped.code, f"{folder}x/: no such folder" in mistyped.err) == (3, True)
+    nothing = run("du", folder, "--include", "none.png")
+    assert nothing.out.split() == ["0", "B", "0", f"{folder}/"]
     assert shown.out.encode(errors="surrogateescape") == PNG + b"out/a.png" + PNG + b"out/b b.png"
 
 

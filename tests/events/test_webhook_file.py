@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -89,9 +90,12 @@ def test_a_file_says_what_each_endpoint_gets(tmp_path: Path) -> None:
 def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/webhooks.md").read_text()
     (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    write_secret(tmp_path)
+    (command,) = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
 
     assert read(tmp_path, shown).endpoints["backend"].signed_urls == 24 * 3600
+    assert (tmp_path / "backend.secret").stat().st_mode & 0o777 == 0o600
 
 
 def test_without_a_file_there_are_no_webhooks(tmp_path: Path) -> None:

@@ -172,6 +172,8 @@ def _plan(
     }
     entries = ((entry.path[len(folder) :], entry) for entry in store.entries(folder))
     images = {name: entry for name, entry in entries if chosen.takes(name)}
+    if folder and not is_up and not images and not any(store.iter(folder)):
+        raise ImageNotFound(f"{_STORE}{folder}: no such folder")
     source, target = (files, images) if is_up else (images, files)
     superfluous: tuple[str, ...] = ()
     if delete:

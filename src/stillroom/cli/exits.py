@@ -58,8 +58,16 @@ def hint_of(error: BaseException | None) -> str:
     """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
     if getattr(error, "code", "") == "unreachable":  # the server starts without the SDK
         return " (check --url or STILLROOM_URL, then run the same command again)"
-    hints = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
-    program = sys.argv[0]  # can be pasted into a shell, even if it is not on the `PATH`
-    if hints and Path(program).name == "stillroom" and shutil.which("stillroom") is None:
-        hints[0] = hints[0].replace("`stillroom ", f"`{program} ")
-    return f" ({hints[0]})" if hints else ""
+    outcomes = getattr(error, "outcomes", ())  # of `SomeFailed`
+    failed = [error, *(outcome.error for outcome in outcomes)]
+    hints = (hint for kind, hint in _HINTS.items() for each in failed if isinstance(each, kind))
+    hint = next(hints, None)
+    return "" if hint is None else f" ({pasteable(hint)})"
+
+
+def pasteable(text: str) -> str:
+    """Return a text whose commands run in a shell, even if `stillroom` is not on the `PATH`."""
+    program = sys.argv[0]
+    if Path(program).name == "stillroom" and shutil.which("stillroom") is None:
+        return text.replace("`stillroom ", f"`{program} ")
+    return text

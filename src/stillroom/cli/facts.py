@@ -99,6 +99,8 @@ def du(folder: str, *, depth: int, as_json: bool, chosen: Filter) -> None:
                 for inner in itertools.accumulate(parts, initial=folder):
                     sizes[inner] += entry.size
                     numbers[inner] += 1
+        if folder and not numbers[folder] and not any(store.iter(folder)):
+            raise ImageNotFound(f"{folder}: no such folder")
     for name in sorted(sizes, key=lambda name: (name == folder, name)):
         size, images = sizes[name], numbers[name]
         line = f"{size_text(size):>9}  {images:>9,}  {name or '/'}"

@@ -14,18 +14,8 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from stillroom.cli import selection
+from stillroom.cli import output, selection
 from stillroom.cli.options import DRY_RUN, duration, flag, json_option, json_or_file, with_default
-from stillroom.cli.output import (
-    NOTHING_DELETED,
-    StatusLine,
-    confirm_deletion,
-    counted,
-    echo_record,
-    echo_result,
-    size_text,
-    time_text,
-)
 from stillroom.cli.progress import Transfer, TransferOptions, transfer_options
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import DownloadedImage, Folder, ImageInfo, ImageStore, Outcome
@@ -81,7 +71,7 @@ def put(
     with open_store() as store:
         if sources == ("-",):
             saved = store.save(target, sys.stdin.buffer, **how)
-            echo_result("uploaded", saved.path, as_json=as_json, size=saved.size)
+            output.echo_result("uploaded", saved.path, as_json=as_json, size=saved.size)
             return
         planned = selection.files_to_put(sources, target, options.chosen)
         if has_facts and len(planned) != 1:
@@ -97,7 +87,9 @@ def put(
                 store.save_unless_same if may_skip else partial(store.save, expires_in=expires_in)
             )
             saved = save(*planned.popitem(), **how)
-            echo_result("unchanged" if saved.skipped else "uploaded", saved.path, as_json=as_json)
+            output.echo_result(
+                "unchanged" if saved.skipped else "uploaded", saved.path, as_json=as_json
+            )
         else:
             sizes = {path: file.stat().st_size for path, file in planned.items()}
             with Transfer("uploaded", sizes, as_json=as_json) as transfer:
@@ -158,15 +150,15 @@ def get(
 def _get_zip(
     store: ImageStore, images: str | list[str], target: str, *, captions: bool, as_json: bool
 ) -> None:
-    line = StatusLine(5)
+    line = output.StatusLine(5)
     store.download_archive(
         images,
         sys.stdout.buffer if target == "-" else Path(target),
         sidecars="captions" if captions else None,
-        progress=lambda event: line.update(f"{size_text(event.done)} received …"),
+        progress=lambda event: line.update(f"{output.size_text(event.done)} received …"),
     )
     if target != "-":
-        echo_result("downloaded", target, as_json=as_json)
+        output.echo_result("downloaded", target, as_json=as_json)
 
 
 def _echo_plan(
@@ -184,7 +176,7 @@ def _echo_plan(
             with contextlib.suppress(ImageNotFound):
                 if is_same(file, store.stat(path), ai_generated=ai_generated):
                     result = "unchanged"
-        echo_result(result, path, as_json=as_json)
+        output.echo_result(result, path, as_json=as_json)
 
 
 @click.command(cls=ServerCommand)
@@ -201,7 +193,7 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
             if tree:
                 open_folders = _branch(entry, open_folders, long=long)
             else:
-                echo_record(entry, _line(entry, entry.path, long=long), as_json=as_json)
+                output.echo_record(entry, _line(entry, entry.path, long=long), as_json=as_json)
         if entry is None and folder.strip("/"):
             raise selection.no_such_image(folder)
 
@@ -224,7 +216,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
         return name
     size = saved = kind = "-"
     if isinstance(entry, ImageInfo):
-        size, saved = size_text(entry.size), time_text(entry.modified)
+        size, saved = output.size_text(entry.size), output.time_text(entry.modified)
         kind = entry.content_type
     return f"{size:>9}  {saved:20}  {kind:{_TYPE_WIDTH}.{_TYPE_WIDTH}}  {name}"
 
@@ -264,22 +256,22 @@ def rm(
             if below != [source]:
                 if not recursive:
                     raise click.UsageError(
-                        f"{source} is a folder with {counted(len(below), 'image')}: "
+                        f"{source} is a folder with {output.counted(len(below), 'image')}: "
                         "add --recursive to delete it"
                     )
                 needs_confirmation = True
             selected |= dict.fromkeys(below)
-        paths, number = list(selected), counted(len(selected), "image")
+        paths, number = list(selected), output.counted(len(selected), "image")
         if dry_run:
             for path in paths:
-                echo_result("would delete", path, as_json=as_json)
+                output.echo_result("would delete", path, as_json=as_json)
             return
         if paths and needs_confirmation and not yes:
-            confirm_deletion(number)
+            output.confirm_deletion(number)
         deleted = store.delete_many(paths)
         if as_json:
             click.echo(json.dumps({"deleted": deleted, "missing": len(paths) - deleted}))
-        click.echo(f"{deleted} deleted" if deleted else NOTHING_DELETED, err=True)
+        click.echo(f"{deleted} deleted" if deleted else output.NOTHING_DELETED, err=True)
 
 
 @click.command(cls=ServerCommand)
@@ -306,7 +298,9 @@ def url(path: str, *, expires: timedelta, as_zip: bool, as_run: bool, as_json: b
             store.stat(path)  # the server would also sign the path of a missing image
             signed = store.signed_url(path, expires_in=expires)
     seconds = int(expires.total_seconds())
-    echo_record({"path": path, "url": signed, "expires_in": seconds}, signed, as_json=as_json)
+    output.echo_record(
+        {"path": path, "url": signed, "expires_in": seconds}, signed, as_json=as_json
+    )
 
 
 @click.command(cls=ServerCommand)

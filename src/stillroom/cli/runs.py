@@ -4,15 +4,9 @@ from typing import Literal, get_args
 
 import click
 
+from stillroom.cli import output
+from stillroom.cli.exits import pasteable
 from stillroom.cli.options import DRY_RUN, Group, flag, json_option, with_default
-from stillroom.cli.output import (
-    confirm_deletion,
-    counted,
-    echo_record,
-    json_text,
-    size_text,
-    time_text,
-)
 from stillroom.cli.server_options import ServerCommand, open_store
 from stillroom.client import RunInfo
 from stillroom.client.values import RunSort, RunState
@@ -42,7 +36,7 @@ def list_runs(
     """List published runs whose folder begins with PREFIX: time, number of images, folder."""
     with open_store() as store:
         for run in store.runs(prefix, state=None if state == "all" else state, sort=sort):
-            echo_record(run, _line(run), as_json=as_json)
+            output.echo_record(run, _line(run), as_json=as_json)
 
 
 @runs.command(cls=ServerCommand)
@@ -53,11 +47,11 @@ def show(folder: str, *, as_json: bool) -> None:
     with open_store() as store:
         run = store.run(folder.rstrip("/")).read()
     if as_json:
-        click.echo(json_text(run))
+        click.echo(output.json_text(run))
         return
     click.echo(_line(RunInfo(run.folder, run.state, run.published_at, run.count)), err=True)
     for image in run.images:
-        click.echo(f"{size_text(image.size):>9}  {image.sha256}  {image.path}")
+        click.echo(f"{output.size_text(image.size):>9}  {image.sha256}  {image.path}")
 
 
 @runs.command(cls=ServerCommand)
@@ -68,7 +62,7 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
     """Publish a run: write its manifest, the final list of all images in the folder."""
     with open_store() as store:
         run = store.publish_run(folder.rstrip("/"), expected=expected)
-    echo_record(run, f"published {run.folder}", as_json=as_json)
+    output.echo_record(run, f"published {run.folder}", as_json=as_json)
 
 
 @runs.command(cls=ServerCommand)
@@ -82,26 +76,27 @@ def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
         run = store.run(folder.rstrip("/"))
         if dry_run or not yes:
             number = sum(1 for _ in store.iter(f"{run.folder}/"))
-            images = counted(number, "image")
+            images = output.counted(number, "image")
         if dry_run:
             known = {"folder": run.folder, "result": "would delete", "images": number}
-            echo_record(known, f"would delete {run.folder}: {images}", as_json=as_json)
+            output.echo_record(known, f"would delete {run.folder}: {images}", as_json=as_json)
             return
         if not yes:
-            confirm_deletion(f"the run {run.folder} with {images}")
+            output.confirm_deletion(f"the run {run.folder} with {images}")
         deleted = run.delete()
     if as_json:
-        click.echo(json_text(deleted))
+        click.echo(output.json_text(deleted))
         return
     result = "marked for deletion"
     if deleted.trash_id is not None:
-        result = "moved to the trash (`stillroom trash ls` shows until when they can be restored)"
-    click.echo(f"{counted(deleted.marked, 'image')} {result}", err=True)
+        when = pasteable("`stillroom trash ls` shows until when they can be restored")
+        result = f"moved to the trash ({when})"
+    click.echo(f"{output.counted(deleted.marked, 'image')} {result}", err=True)
     for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved later")):
         if number:
-            click.echo(f"{counted(number, 'image')} kept: {why}", err=True)
+            click.echo(f"{output.counted(number, 'image')} kept: {why}", err=True)
 
 
 def _line(run: RunInfo) -> str:
-    when = "open" if run.published_at is None else time_text(run.published_at)
+    when = "open" if run.published_at is None else output.time_text(run.published_at)
     return f"{when:20}  {'-' if run.count is None else run.count:>7}  {run.folder}"

@@ -6,16 +6,8 @@ from typing import Final
 
 import click
 
+from stillroom.cli import output
 from stillroom.cli.options import CONCURRENCY, DRY_RUN, Group, flag, json_option
-from stillroom.cli.output import (
-    NOTHING_DELETED,
-    confirm_deletion,
-    counted,
-    echo_record,
-    echo_result,
-    size_text,
-    time_text,
-)
 from stillroom.cli.progress import Transfer
 from stillroom.cli.selection import folder_of
 from stillroom.cli.server_options import ServerCommand, open_store
@@ -40,8 +32,10 @@ def list_trash(prefix: str, *, as_json: bool) -> None:
     with open_store() as store:
         for item in store.trash(prefix):
             name = item.path if item.count is None else f"{item.path}/ ({item.count})"
-            times = f"{time_text(item.deleted_at):20}  {time_text(item.purge_at):20}"
-            echo_record(item, f"{times}  {size_text(item.size):>9}  {name}", as_json=as_json)
+            times = f"{output.time_text(item.deleted_at):20}  {output.time_text(item.purge_at):20}"
+            output.echo_record(
+                item, f"{times}  {output.size_text(item.size):>9}  {name}", as_json=as_json
+            )
 
 
 @trash.command(cls=ServerCommand)
@@ -63,7 +57,7 @@ def restore(
             found |= _find(store, path, is_folder=recursive or path.endswith("/"))
         if dry_run:
             for path in found:
-                echo_result("would restore", path, as_json=as_json)
+                output.echo_result("would restore", path, as_json=as_json)
             return
         if any(item.count is not None for item in found.values()):
             concurrency = 1  # an image of a run may also be in the trash itself; the newest wins
@@ -100,9 +94,9 @@ def empty(prefix: str, *, yes: bool) -> None:
     """Delete everything in the trash for good or, with PREFIX, only paths that begin with it."""
     with open_store() as store:
         items = list(store.trash(prefix))
-        number = counted(len(items), "item")
+        number = output.counted(len(items), "item")
         if items and not yes:
-            confirm_deletion(number, " for good")
+            output.confirm_deletion(number, " for good")
         for item in items:
             store.purge(item)
-        click.echo(f"{number} deleted for good" if items else NOTHING_DELETED, err=True)
+        click.echo(f"{number} deleted for good" if items else output.NOTHING_DELETED, err=True)

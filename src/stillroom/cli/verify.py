@@ -162,8 +162,8 @@ def _print_result(progress: "VerificationProgress", *, finished: bool, as_json: 
     counts = ", ".join(f"{count:,} {kind}" for kind, count in progress.counts.items())
     click.echo(
         f"{counted(progress.images, 'image')}, {size_text(progress.size)}: "
-        + (counts or "all right")
-        + (f", {progress.adopted:,} hashes recorded" if progress.adopted else "")
+        + (counts or ("all right" if progress.images else "nothing to verify"))
+        + (f", hash of {counted(progress.adopted, 'image')} recorded" if progress.adopted else "")
         + ("" if finished else "; stopped; run the same command again to resume")
     )
     if any(finding.quarantined for finding in progress.findings):
