@@ -73,10 +73,11 @@ class _Exchange:
 
     async def receive(self) -> Message:
         if self._body is not None:
-            piece = await anext(self._body, b"")
-            if not piece:
-                self._body, self._is_body_read = None, True
-            return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+            async for piece in self._body:
+                if piece:
+                    return {"type": "http.request", "body": piece, "more_body": True}
+            self._body, self._is_body_read = None, True
+            return {"type": "http.request", "body": b"", "more_body": False}
         if self._is_body_read:
             await anyio.sleep_forever()  # the caller waits for the response and never disconnects
         self._is_body_read = True

@@ -1,5 +1,6 @@
 """Upload grants with the SDK, synchronous and asynchronous, on a disk and in a bucket."""
 
+import contextlib
 import hashlib
 import io
 from collections.abc import AsyncIterator, Iterator
@@ -38,14 +39,13 @@ def servers(
 ) -> Iterator[dict[str, Server]]:
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("disk", "bucket")}
     secret: dict[str, Any] = {"jwt_secret": "s" * 32, "max_upload_bytes": str(1024**2)}
-    with (
-        running(folders["disk"], **secret) as disk,
-        pytest.MonkeyPatch.context() as patched,
-    ):
-        for name, value in bucket_variables(seaweed).items():
-            patched.setenv(name, value)
-        with running(folders["bucket"], **secret) as bucket:
-            yield {"disk": disk, "bucket": bucket}
+    with contextlib.ExitStack() as stack:
+        servers = {"disk": stack.enter_context(running(folders["disk"], **secret))}
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in bucket_variables(seaweed).items():
+                patched.setenv(name, value)
+            servers["bucket"] = stack.enter_context(running(folders["bucket"], **secret))
+        yield servers
     seaweed.empty()
 
 
@@ -123,7 +123,12 @@ async def test_the_steps_can_be_taken_one_by_one(store: Any, folder: str) -> Non
         await store.upload_grant("a", size=0)
 
 
-def test_a_script_on_the_machine_saves_directly_without_a_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["disk", "bucket"])
+def test_a_script_on_the_machine_saves_directly_without_a_server(
+    tmp_path: Path, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for name, value in bucket_variables(seaweed).items() if kind == "bucket" else ():
+        monkeypatch.setenv(name, value)
     store = open_store(tmp_path, min_free_bytes=0, max_upload_bytes=1000)
     try:
         assert store.save("a.png", PNG, direct=True).sha256 == sha256_of(PNG)
