@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 import struct
+import tempfile
 import time
 from pathlib import Path
 
@@ -80,9 +81,16 @@ def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection(
     file.unlink()
 
 
-def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parent", [None, "/dev/shm"], ids=["disk", "memory"])  # RWF_NOWAIT or not
+def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(
+    parent: str | None,
+) -> None:
     data = os.urandom(16 * 1024**2)
-    with running(tmp_path) as server, server.client() as client:
+    with (
+        tempfile.TemporaryDirectory(dir=parent) as folder,
+        running(Path(folder)) as server,
+        server.client() as client,
+    ):
         client.post(f"{IMAGES}/large.bin", files={"file": data}).raise_for_status()
         assert client.get("/api/v1/media-resources").json() == []  # its files are open now
         connection = download_without_descriptors(server)

@@ -94,7 +94,7 @@ class FileExchange:
             return
         is_writable = False
         try:
-            if self._is_in_page_cache():
+            if self._is_in_page_cache() or (self._is_polling and self._socket is None):
                 is_writable = self._send_window(to)
             elif self._socket is not None:
                 self._send_in_thread(self._socket)
