@@ -5,6 +5,8 @@ import itertools
 import os
 import random
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 # Below 22,000, since SeaweedFS also takes each one plus 10,000.
 _CANDIDATES = itertools.cycle(random.Random().sample(range(12_000, 22_000), 10_000))
@@ -38,7 +40,17 @@ def _hold(port: int) -> bool:
     return True
 
 
+def weed_sockets(port: int) -> Iterator[Path]:
+    """Sockets in /tmp that a killed SeaweedFS on this port has left.
+
+    The next SeaweedFS on the port removes them. It ends if they belong to another user.
+    """
+    return Path("/tmp").glob(f"seaweedfs-*-{port}.sock")
+
+
 def _is_free(port: int) -> bool:
+    if not all(os.access(path, os.W_OK) for path in weed_sockets(port)):
+        return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.ports import free_ports
+from services.ports import free_ports, weed_sockets
 from services.process import answers, paused, started
 from services.stub_wire import variables_of
 from services.trust import TRUST
@@ -93,6 +93,9 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
         yield SeaweedFS(
             endpoint_url, f"http://127.0.0.1:{filer}", f"127.0.0.1:{master}", process.pid
         )
+    for port in (master, volume, filer, s3):
+        for left in (*weed_sockets(port), *weed_sockets(port + 10_000)):
+            left.unlink(missing_ok=True)
 
 
 def weed_binary() -> str:
