@@ -91,8 +91,7 @@ def files_to_put(sources: Sequence[str], target: str, chosen: Filter) -> dict[st
     is_file = len(files) == 1 and [str(files[0][0])] == list(map(os.path.normpath, sources))
     if is_file and target and not target.endswith("/"):
         return {target: files[0][0]}
-    folder = folder_of(target)
-    return by_target((file, folder + name) for file, name in files)
+    return by_target((file, folder_of(target) + name) for file, name in files)
 
 
 def by_target(planned: Iterable[tuple[S, T]]) -> dict[T, S]:

@@ -55,8 +55,7 @@ class WorkBudget:
 
     def part_at_once(self) -> "WorkBudget":
         """Split off a budget for about 1 ms of parsing, so that the event loop is not blocked."""
-        left = (self.looks, self.data, self.characters)
-        part = WorkBudget(*map(min, left, _AT_ONCE))
+        part = WorkBudget(*map(min, (self.looks, self.data, self.characters), _AT_ONCE))
         self.looks -= part.looks
         self.data -= part.data
         self.characters -= part.characters

@@ -69,10 +69,8 @@ class Gallery:
         `image_origins`, such as `https://cdn.example.com`, and upload files to `upload_origins`.
         """
         folder = importlib.resources.files(__package__) / "static"
-        self.files = {
-            file.name: file.read_bytes()
-            for file in sorted(folder.iterdir(), key=lambda file: file.name)
-        }
+        files = sorted(folder.iterdir(), key=lambda file: file.name)
+        self.files = {file.name: file.read_bytes() for file in files}
         digest = hashlib.sha256()
         for name, content in self.files.items():
             digest.update(f"{name} {len(content)}\n".encode() + content)

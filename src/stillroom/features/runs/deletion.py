@@ -122,7 +122,7 @@ class RunDeletions:
             older = [image for image in images if image.modified_ns <= until_ns]
             last = page.next_after or (images[-1].key.text if images else last)
             if is_trashed:
-                in_use = await rows.in_use(older)
+                in_use = await (await self._database.rows()).resources.recorded_in_place(older)
                 await self._discard([image for image in older if image.key not in in_use], deletion)
             if not await rows.mark(
                 claim,

@@ -111,11 +111,6 @@ class RunRows(Rows):
                 await mark_saves(connection, marked, DELETED, due_at)
         return is_ours
 
-    async def in_use(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of the images that must be kept because the media library uses them."""
-        async with self._engine.reading() as connection:
-            return await keys_with_resource(connection, [image.key for image in images])
-
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
         """Delete and return the row of a finished deletion. Return None if the claim is lost."""
         delete = sa.delete(run_deletions).where(leases.is_ours(run_deletions, claim))

@@ -27,13 +27,7 @@ from stillroom.features.search.full_text import (
     texts_of,
     tsvector,
 )
-from stillroom.features.search.tables import (
-    Row,
-    image_of,
-    lock_index,
-    other_storage,
-    search_images,
-)
+from stillroom.features.search.tables import Row, image_of, lock_index, other_storage, search_images
 from stillroom.features.search.values import (
     BEHIND_ALL,
     FoundPage,

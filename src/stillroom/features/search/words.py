@@ -46,8 +46,7 @@ def facet(name: str, value: str) -> str:
     Case is ignored, except in paths.
     """
     text = value if name in _CASED else value.casefold()
-    digest = hashlib.blake2b(f"{name}={text}".encode(), digest_size=10)
-    return digest.hexdigest()
+    return hashlib.blake2b(f"{name}={text}".encode(), digest_size=10).hexdigest()
 
 
 def starts_of(names: Iterable[str]) -> list[str]:

@@ -20,8 +20,7 @@ class TooManyValuesError(ValueError):
 
 def parse_object(data: bytes) -> dict[str, object]:
     """Parse a JSON object. Raise ValueError for other data, duplicate names and too many values."""
-    text = data.decode(json.detect_encoding(data), "surrogatepass")
-    parser = _Parser(text)
+    parser = _Parser(data.decode(json.detect_encoding(data), "surrogatepass"))
     document = parser.parse_value(0)
     if parser.peek():
         raise ValueError("unexpected text after the JSON object")

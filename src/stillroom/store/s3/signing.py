@@ -49,11 +49,7 @@ class Signer:
         Names of `headers` are lower-case, and values are stripped. `sha256` is the body's hash.
         """
         second = self._second(now)
-        added = {
-            "host": self.host,
-            "x-amz-content-sha256": sha256,
-            "x-amz-date": second.moment,
-        }
+        added = {"host": self.host, "x-amz-content-sha256": sha256, "x-amz-date": second.moment}
         if self.session_token is not None:
             added["x-amz-security-token"] = self.session_token
         names, fields = _canonical({**headers, **added})
