@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from command_line import ran
+from events.receiving import SECRET as SIGNING_SECRET
 from patience import hurry
 from running import Server, free_port
 from services.s3 import Operator
@@ -97,6 +98,35 @@ def test_what_is_wrong_is_named_with_a_remedy(
     assert "WRONG" in found
     assert "-> " in found
     assert "hidden" not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "mode", "verdict", "said"),
+    [
+        ("https://a.example/hook", None, "WRONG settings", "secret_file of endpoint 1"),
+        ("ftp://a.example/hook", 0o600, "WRONG settings", "url of endpoint 1 must be a URL"),
+        ("https://a.example/hook", 0o644, "note  settings", "other users can read the webhook"),
+        ("https://a.example/hook", 0o600, "ok    settings", "read"),
+    ],
+)
+def test_webhooks_are_read_as_the_server_reads_them(
+    tmp_path: Path, url: str, mode: int | None, verdict: str, said: str
+) -> None:
+    folder = tmp_path / "stillroom-data"
+    folder.mkdir()
+    (folder / "webhooks.toml").write_text(
+        f'[[endpoint]]\nname = "a"\nurl = "{url}"\nsecret_file = "a.secret"\n'
+    )
+    if mode is not None:
+        (folder / "a.secret").write_text(SIGNING_SECRET)
+        (folder / "a.secret").chmod(mode)
+
+    code, found = doctor(tmp_path)
+
+    assert code == (verdict == "WRONG settings"), found
+    (line,) = (line for line in found.splitlines() if line.startswith(verdict) and said in line)
+    assert said in line
+    assert found.count("other users") == (mode == 0o644)
 
 
 def test_a_bucket_and_its_cdn_are_tried(

@@ -78,30 +78,33 @@ def _show(result: _CheckResult, *, as_json: bool) -> bool:
     return is_wrong
 
 
-def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str]]:
-    """Check the settings. Return the features that are on, and why the other features are off."""
+def _features(settings: "AllSettings") -> tuple[set[str], Mapping[str, str], list[str]]:
+    """Check the settings. Return the features that are on, why others are off, and warnings."""
     from stillroom.assembly import FEATURES, features_off
 
-    off = features_off()
+    off, warnings = features_off(), settings.warnings()
     on = {line.name for line in FEATURES} - off.keys()
     if "database" in on:
-        rows_config(settings)  # raises if a driver is missing
+        from stillroom.features.database.settings import DatabaseSettings
+
+        section = settings.section(DatabaseSettings)
+        section.rows  # noqa: B018  (raises if a driver is missing)
+        warnings += section.row_warnings
     if "retention" in on:
         from stillroom.features.retention.feature import rules_of
 
         rules_of(settings)
-    return on, off
+    if "events" in on:
+        from stillroom.features.events.webhook_opening import watched_webhooks
+
+        warnings += watched_webhooks(settings).content.warnings
+    return on, off, warnings
 
 
 def _results(
-    settings: "AllSettings", on: set[str], off: Mapping[str, str]
+    settings: "AllSettings", on: set[str], off: Mapping[str, str], warnings: Sequence[str]
 ) -> Iterator[_CheckResult]:
     yield _CheckResult("settings", "read")
-    warnings = settings.warnings()
-    if "database" in on:
-        from stillroom.features.database.settings import DatabaseSettings
-
-        warnings += settings.section(DatabaseSettings).row_warnings
     for warning in warnings:
         text, _, remedy = warning.partition(": ")
         yield _CheckResult("settings", text, remedy or text, is_warning=True)
