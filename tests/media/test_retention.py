@@ -291,3 +291,27 @@ async def test_an_image_says_when_it_is_expected_to_go(library: RetainingLibrary
     )
     await library.ingest("tmp/run/1.png", relocate=False)
     assert await library.retention.expected_expiration(image) is None
+
+
+@pytest.mark.parametrize("days", [None, 30])
+async def test_an_image_that_relaxed_rules_keep_does_not_show_its_former_deletion(
+    library: RetainingLibrary,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    days: int | None,
+) -> None:
+    saved = await library.save("tmp/a.png", picture())
+    library.by(WEEK)
+    library.later(monkeypatch, 8 * DAY)
+    assert await library.round() == 1
+    assert await library.retention.expected_expiration(saved) == pytest.approx(
+        now() + 7 * DAY, abs=timedelta(minutes=1)
+    )
+
+    library.by(*([] if days is None else [Rule("rule 1", "tmp/", expire_after=days * DAY)]))
+
+    expected = days and pytest.approx(now() + days * DAY, abs=timedelta(minutes=1))
+    assert await library.retention.expected_expiration(saved) == expected
+    caplog.set_level("INFO", "stillroom.media")
+    assert await library.swept_after_grace(monkeypatch) == Swept(kept=1)
+    assert caplog.messages == ["kept 'compute/tmp/a.png' (rule): the retention rules now keep it"]

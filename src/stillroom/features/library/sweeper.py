@@ -94,7 +94,7 @@ class _Outcome(Enum):
     DELETED = "deleted", "deleted %(key)r (%(reason)s, due %(due_at)s)"
     GONE = "gone", "nothing to delete at %(key)r (%(reason)s)"
     OTHER_SAVE = "kept", "kept %(key)r (%(reason)s): it has been saved again since"
-    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): no retention rule applies to it now"
+    KEPT_BY_RULES = "kept", "kept %(key)r (%(reason)s): the retention rules now keep it"
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stillroom.features.database.database import RowsOf, rows_of
 from stillroom.features.library.database import MediaDatabase
+from stillroom.features.library.resource import RULE
 from stillroom.features.retention.rules import Expiration, Rule, Rules
 from stillroom.features.runs.listing import RunListing
 from stillroom.features.runs.service import Runs
@@ -138,7 +139,9 @@ class RetentionEvaluator:
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
         """Return when an image will expire. None if never, or if this depends on other runs."""
         marks = await (await self.database.rows()).deletions.of_saves([image])
-        times, rows = [mark.due_at for mark in marks], await expiry_rows(self.database)
+        # Before a deletion by a rule, the rules are checked again. They may have changed.
+        times = [mark.due_at for mark in marks if mark.reason != RULE]
+        rows = await expiry_rows(self.database)
         if self.rules.expire_anything and await rows.filter_markable([image]):
             if (run := await self.find_run(image.key, {})) is not None:
                 expiration = await self.expected_run_expiration(run.folder.text, run.published_ns)
