@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,6 +155,10 @@ def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None
             '[[rule]]\nprefix = "tmp/"\nexpire_after = "7d"'
         )
         assert plan().out == ""
+        assert (
+            "on a server that runs with these rules, a scan is due now; "
+            "a start with changed rules begins a scan"
+        ) in plan().err
         later = (datetime.now(UTC) + timedelta(days=8)).isoformat()
         said, summary = plan("--at", later), plan("--at", later, "--summary")
         *images, counts = map(json.loads, plan("--at", later, "--json").out.splitlines())
@@ -179,3 +184,18 @@ def test_the_plan_on_the_command_line_says_what_would_go(tmp_path: Path) -> None
     assert wrong.code == 2
     assert "--at must be a time such as 2026-12-01" in wrong.err
     assert len(left) == 4
+
+
+def test_the_plan_shows_when_a_scheduled_deletion_is_due(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/retention.toml").write_text('[[rule]]\nprefix = "a"\nexpire_after = "1s"')
+    with running(tmp_path, sweep_interval_seconds="0.2") as server, server.client() as client:
+        client.post(f"{IMAGES}/a.png", files={"file": PNG})
+
+        def marked() -> Ran | None:
+            said = ran(tmp_path, ("retention", "plan"), server.environment)
+            return said if "deletion at" in said.out else None
+
+        said = until(marked)
+
+    assert re.search(r"a\.png  \(deletion at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)$", said.out.strip())

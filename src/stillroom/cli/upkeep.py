@@ -115,7 +115,8 @@ async def plan(store: "Store", *, at: datetime | None, summary: bool, as_json: b
     text = f"{_said(totals)}, deleted {grace_s:,.0f} s after a scan has found them"
     click.echo(f"in all: {text}", err=True)
     schedule = await retention.expiry.schedule()
-    click.echo(f"{schedule}, or when a server starts with changed rules", err=True)
+    text = "on a server that runs with these rules, {}; a start with changed rules begins a scan"
+    click.echo(text.format(schedule), err=True)
 
 
 def _said(numbers: Counter[str]) -> str:
@@ -136,4 +137,5 @@ def _echo(planned: "PlannedImage", *, as_json: bool) -> None:
         "marked_until": planned.due_at,
     }
     line = f"{time_text(expires_at)}  {rule.name}  {size_text(size):>9}  {path}"
-    echo_record(known, line, as_json=as_json)
+    due = f"  (deletion at {time_text(planned.due_at)})" if planned.due_at else ""
+    echo_record(known, line + due, as_json=as_json)
