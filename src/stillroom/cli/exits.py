@@ -1,5 +1,6 @@
 """Exit statuses of the commands, as listed in docs/cli.md, and hints that follow error messages."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,11 @@ def code_of(error: Exception) -> int:
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
 
 
+def own_secret_file() -> Path:
+    """Return the file with the generated token secret of the server on this machine, if any."""
+    return Path(os.environ.get("STILLROOM_DATA_DIR") or "stillroom-data", ".stillroom", "secret")
+
+
 def hint_of(error: BaseException | None) -> str:
     """Return a hint on how to fix an error, in brackets, or an empty string if there is none."""
     if getattr(error, "code", "") == "unreachable":  # the server starts without the SDK
@@ -61,8 +67,11 @@ def hint_of(error: BaseException | None) -> str:
     outcomes = getattr(error, "outcomes", ())  # of `SomeFailed`
     failed = [error, *(outcome.error for outcome in outcomes)]
     hints = (hint for kind, hint in _HINTS.items() for each in failed if isinstance(each, kind))
-    hint = next(hints, None)
-    return "" if hint is None else f" ({pasteable(hint)})"
+    hint = next(hints, "")
+    is_refused, name = getattr(error, "code", "") == "unauthenticated", "STILLROOM_JWT_SECRET"
+    if is_refused and not os.environ.get(name) and (file := own_secret_file()).exists():
+        hint += f"; if the server has {name}, set it here, too: {str(file)!r} is then stale"
+    return hint and f" ({pasteable(hint)})"
 
 
 def pasteable(text: str) -> str:

@@ -6,13 +6,13 @@ import ipaddress
 import os
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import click
 
+from stillroom.cli.exits import own_secret_file
 from stillroom.cli.options import read_settings
 from stillroom.cli.profiles import find_profile
 from stillroom.client import AsyncImageStore, ImageStore
@@ -99,9 +99,7 @@ def _own_token(url: str) -> Token | None:
     """Return a function that creates tokens, or None if this machine has no readable secret."""
     if not _is_here(url):
         return None
-    folder = Path(os.environ.get("STILLROOM_DATA_DIR") or "stillroom-data")
-    secret = folder / ".stillroom" / "secret"
-    if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(secret, os.R_OK):
+    if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(own_secret_file(), os.R_OK):
         return None
     if importlib.util.find_spec("jwt") is None:  # an installation of the SDK alone
         return None
