@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from events.receiving import SECRET, Receiver, Response
 from stillroom.cli.media import dead_letters
 from stillroom.cli.webhooks import webhooks
 from stillroom.errors import CursorExpired
+from stillroom.features.database import clock
 from stillroom.features.database.config import SqliteConfig
 from stillroom.features.events.cursor import cursor_of
 from stillroom.features.events.database import record_events
@@ -77,6 +79,19 @@ def test_ls_shows_the_progress(data_dir: Path, receiver: Receiver) -> None:
     assert (removed["name"], removed["state"]) == ("old", "removed")
     lines = run(data_dir, "ls").stdout.splitlines()
     assert lines[0].startswith("backend  delivering  ")
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(6, "0 s late"), (90, "90 s late")])
+def test_ls_shows_no_lateness_until_a_server_had_to_store_that_it_skipped_an_event(
+    data_dir: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, seconds: int, late: str
+) -> None:
+    deliver(data_dir, receiver.endpoint(prefix="cats/"), "dogs/a.png")
+    moment = clock.now() + timedelta(seconds=seconds)
+    monkeypatch.setattr(clock, "now", lambda: moment)
+
+    (line,) = run(data_dir, "ls").stdout.splitlines()
+
+    assert f"  {late}  0 waiting  " in line
 
 
 def test_test_sends_a_signed_event_and_fails_if_it_is_not_accepted(

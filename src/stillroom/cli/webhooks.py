@@ -46,26 +46,28 @@ async def list_webhooks(store: "Store", *, as_json: bool) -> None:
     from stillroom.features.database.feature import DatabaseFeature
     from stillroom.features.events.database import webhook_rows
     from stillroom.features.events.webhook_opening import watched_webhooks
-    from stillroom.features.events.webhook_values import EndpointMetrics, EndpointState
+    from stillroom.features.events.webhook_values import LEASE, EndpointMetrics, EndpointState
 
     file = watched_webhooks(store.settings).content
     rows = await (await webhook_rows(store.need(DatabaseFeature).database)).metrics()
     unknown = {name: EndpointMetrics(EndpointState(name, 0), 0, None) for name in file.endpoints}
     progress = {metrics.state.name: metrics for metrics in rows}
     for name, metrics in sorted((unknown | progress).items()):
-        endpoint = file.endpoints.get(name)
+        endpoint, lag_s = file.endpoints.get(name), metrics.lag_s(now())
         known = {
             "name": name,
             "state": _state_of(file, metrics) if name in progress else "new",
-            "lag_seconds": round(metrics.lag_s(now()), 3),
+            "lag_seconds": round(lag_s, 3),
             "waiting": metrics.waiting,
             "lost": metrics.state.lost,
             "url": endpoint and endpoint.url,
             "last_error": metrics.state.last_error,
         }
-        line = "{name}  {state}  {lag_seconds:,.0f} s late  {waiting} waiting  {lost} lost"
-        line = "  ".join([line.format(**known), *([endpoint.url] if endpoint else [])])
-        echo_record(known, line, as_json=as_json)
+        # Servers store their position at intervals, so a short lag alone does not mean lateness.
+        late_s = lag_s if metrics.waiting or lag_s > LEASE.total_seconds() else 0
+        line = "{name}  {state}  {late_s:,.0f} s late  {waiting} waiting  {lost} lost"
+        shown = [line.format(late_s=late_s, **known), *([endpoint.url] if endpoint else [])]
+        echo_record(known, "  ".join(shown), as_json=as_json)
     if not unknown | progress:
         click.echo("there is no webhooks.toml (docs/webhooks.md)", err=True)
 
