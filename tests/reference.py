@@ -96,7 +96,7 @@ def type_of(annotation: Any) -> str:
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Literal:
         return " or ".join(f"`{choice}`" for choice in arguments)
-    if typing.get_origin(annotation) is list:
+    if typing.get_origin(annotation) in (list, Sequence):
         return f"{type_of(arguments[0])}, several separated by commas"
     if arguments:
         return " or ".join(type_of(one) for one in arguments if one is not type(None))
@@ -106,7 +106,7 @@ def type_of(annotation: Any) -> str:
 def default_of(value: Any) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value in (None, "", [], PydanticUndefined):
+    if value in (None, "", [], (), PydanticUndefined):
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -22,6 +22,8 @@ def test_every_setting_has_its_row_and_its_meaning_in_one_table() -> None:
 
     assert {name for name, _ in rows} == {name.upper() for name in AllSettings.model_fields}
     assert [name for name, meaning in rows if not meaning] == []
+    hosts = r"^\| `R2_PURGE_HOSTS` \| text, several separated by commas \| none \|"
+    assert re.search(hosts, page, re.MULTILINE), "it has no default"
     tables = [
         page for page in PAGES if re.search(r"^\| Variable +\|", page.read_text(), re.MULTILINE)
     ]

@@ -14,7 +14,7 @@ class RetentionSettings(Settings):
 
     compute_ttl: Annotated[timedelta | None, parsed_by(parse_age)] = None
     """Age after which images that were not ingested are deleted; not set: they are kept. See
-    docs/media.md#results-that-expire."""
+    docs/retention.md#rules."""
 
     retention_file: Path | None = None
     """File with the retention rules: docs/retention.md. By default, this is `retention.toml` in the
