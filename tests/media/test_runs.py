@@ -129,7 +129,8 @@ async def test_another_set_is_not_published_a_second_time(
     else:
         await save(storage, paths[0], b"other bytes")
 
-    with pytest.raises(RunConflict):
+    differ = r"^the images in the folder \(\d\) differ from those of the published run \(4\): save"
+    with pytest.raises(RunConflict, match=differ):
         await runs.publish(RUN, None)
 
     assert json.loads(await read_key(storage, manifest_key("runs/7"))) == first

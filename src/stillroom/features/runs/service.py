@@ -208,8 +208,8 @@ class Runs:
                     in_folder.add(image)
             if in_folder != in_manifest:
                 raise errors.RunConflict(  # noqa: TRY301  (closes the manifest)
-                    f"the run was published with {_images(in_manifest.count)}, which differ from "
-                    f"the {in_folder.count} now in its folder: save changed images in another "
+                    f"the images in the folder ({in_folder.count}) differ from those of the "
+                    f"published run ({in_manifest.count}): save changed images in another "
                     "folder, and publish that one",
                     count=in_folder.count,
                 )
