@@ -15,7 +15,7 @@ from pictures import picture
 from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
 from stillroom.client.async_library import AsyncMediaLibrary
-from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
+from stillroom.errors import InvalidParameter, InvalidPath, ResourceNotFound, ResourceProtected
 from waiting import eventually, until
 
 
@@ -125,6 +125,14 @@ async def test_words_are_the_first_argument_as_in_a_search(
     await eventually(lambda: listed("whale"))  # so the server has written all rows
     assert await listed("whale") == await listed(q="whale") == await listed() == [made.id]
     assert await listed("fox") == []
+
+
+@pytest.mark.parametrize("key", ["a.png", "compute/", "compute//a.png"])
+async def test_an_invalid_key_of_a_source_is_reported_with_the_name_of_the_parameter(
+    media: AsyncMediaLibrary, key: str
+) -> None:
+    with pytest.raises(InvalidPath, match=r"^listing: source_key: "):
+        _ = [resource async for resource in media.list(source_key=key)]
 
 
 async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(

@@ -101,7 +101,8 @@ def _described(fault: Mapping[str, Any]) -> str:
     """Format a validation error, with the name of the parameter, header or field."""
     message = str(fault.get("msg", ""))
     names = [str(name) for name in fault.get("loc", ()) if not str(name).isdigit()]
-    has_name = fault.get("type") in (errors.InvalidInput.code, errors.InvalidParameter.code)
+    codes = errors.InvalidInput.code, errors.InvalidParameter.code
+    has_name = names[:1] == ["query"] or fault.get("type") in codes
     return f"{names[-1]}: {message}" if has_name and names[1:] else message
 
 
