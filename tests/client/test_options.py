@@ -61,6 +61,7 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
         ("search --from never", "--from must be a time such as 2026-12-01"),
         ("search --type png", "--type must be a content type such as image/png"),
         ("media tag x --remove", "--remove requires at least one TAG"),
+        ("token --prefix=", "--prefix: the path has an empty segment"),
         ("token --expires soon", "--expires: 'soon' is not a duration such as 90s"),
     ],
 )

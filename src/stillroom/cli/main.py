@@ -12,8 +12,8 @@ from stillroom import __version__
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.options import DATA_DIR, Group, LazyCommands, duration, explained, read_settings
 from stillroom.cli.output import erase_line
-from stillroom.errors import StillroomError
-from stillroom.store.auth.grants import SCOPES, parse_subject
+from stillroom.errors import InvalidPath, StillroomError
+from stillroom.store.auth.grants import SCOPES, Grant, parse_subject
 from stillroom.store.extras import not_installed
 
 _NAMES: Final = ("doctor", "events", "media", "migrate", "profiles", "runs", "trash", "verify")
@@ -65,6 +65,13 @@ def _subject(name: str) -> str:
     return name
 
 
+def _folder(name: str) -> str:
+    try:
+        return Grant.confined_to(frozenset(), name).folder
+    except InvalidPath as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @commands.command()
 @click.option(
     "--scope",
@@ -73,7 +80,7 @@ def _subject(name: str) -> str:
     type=click.Choice(SCOPES),
     help="A permission; repeat for several.  [all of them]",
 )
-@click.option("--prefix", "folder", help="Restrict it to this folder.")
+@click.option("--prefix", "folder", type=_folder, metavar="TEXT", help="Limit it to this folder.")
 @click.option(
     "--subject",
     default="cli",
