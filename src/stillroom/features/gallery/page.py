@@ -23,6 +23,7 @@ from stillroom.store.http.fields import combined, entity_tags
 from stillroom.store.values import ANY
 
 PAGE: Final = "index.html"
+_SCRIPT: Final = "theme.js"  # the only file of JavaScript that is not a module
 
 _TYPES: Final = {
     "css": "text/css; charset=utf-8",
@@ -69,14 +70,15 @@ class Gallery:
         `image_origins`, such as `https://cdn.example.com`, and upload files to `upload_origins`.
         """
         folder = importlib.resources.files(__package__) / "static"
-        files = sorted(folder.iterdir(), key=lambda file: file.name)
-        self.files = {file.name: file.read_bytes() for file in files}
-        digest = hashlib.sha256()
-        for name, content in self.files.items():
-            digest.update(f"{name} {len(content)}\n".encode() + content)
-        self._version = digest.hexdigest()[:16]
+        names = sorted(file.name for file in folder.iterdir())
+        self.files = {name: (folder / name).read_bytes() for name in names}
+        parts = [f"{name} {len(data)}\n".encode() + data for name, data in self.files.items()]
+        self._version = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
         self.page = self.files.pop(PAGE)
-        for name, value in {**values, "files": f"{values['files']}{self._version}"}.items():
+        files = f"{values['files']}{self._version}"
+        modules = [f"{files}/{name}" for name in names if name.endswith(".js") and name != _SCRIPT]
+        preloads = "\n".join(f'<link rel="modulepreload" href="{url}">' for url in modules)
+        for name, value in {**values, "files": files, "preloads": preloads}.items():
             self.page = self.page.replace(b"{%b}" % name.encode(), str(value).encode())
         self._policy = _policy(image_origins, upload_origins)
 

@@ -39,7 +39,8 @@ export async function copy(text, what, told = "") {
  */
 export async function copyLink(api, path) {
   try {
-    await copy(await api.link(path, LINK_FOR_S), "Link", "It works for 24 hours.");
+    const { url } = await api.post("storage/signed-urls", { path, expires_in: LINK_FOR_S });
+    await copy(url, "Link", "It works for 24 hours.");
   } catch (/** @type {any} */ error) {
     complain(error.message);
   }

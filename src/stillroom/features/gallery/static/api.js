@@ -223,7 +223,8 @@ export class Api {
     const until = Date.now() + (SIGNED_FOR_S - RENEWED_BEFORE_S) * 1000;
     try {
       const paths = group.map(([, { path }]) => path);
-      const results = await this.signedBatch(paths, shape);
+      const body = { paths, expires_in: SIGNED_FOR_S, ...(shape && { transform: shape }) };
+      const { results } = await this.post("storage/signed-urls", body);
       group.forEach(([key, { path, settle }], at) => {
         const { url, detail } = results[at];
         if (!url) return settle.forEach(({ reject }) => reject(new Refused(403, detail)));
@@ -241,15 +242,6 @@ export class Api {
   }
 
   /**
-   * @param {string[]} paths
-   * @param {Shape | null} shape
-   */
-  async signedBatch(paths, shape) {
-    const body = { paths, expires_in: SIGNED_FOR_S, ...(shape && { transform: shape }) };
-    return (await this.post("storage/signed-urls", body)).results;
-  }
-
-  /**
    * The image has changed, or is gone: what was signed for it may show the old one.
    * @param {string} path
    */
@@ -257,16 +249,6 @@ export class Api {
     for (const key of this.signed.keys()) {
       if (key === path || key.endsWith(`\n${path}`)) this.signed.delete(key);
     }
-  }
-
-  /**
-   * A link to hand on, exactly as the server has made it.
-   * @param {string} path
-   * @param {number} seconds
-   * @returns {Promise<string>}
-   */
-  async link(path, seconds) {
-    return (await this.post("storage/signed-urls", { path, expires_in: seconds })).url;
   }
 }
 

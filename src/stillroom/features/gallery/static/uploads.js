@@ -7,6 +7,7 @@ import { button, by, count, make, say, size } from "./elements.js";
 const AT_ONCE = 3;
 const DIRECT_FROM = 64 * 1024 ** 2;
 const MOST_ROWS = 200;
+const CLOSED_AFTER_MS = 5000;
 
 /**
  * @typedef {{ file: File, path: string, replace: boolean, request?: { abort: () => void }, isTaken?: boolean,
@@ -53,16 +54,12 @@ export class Uploads {
    */
   add(files) {
     if (!files.length) return;
-    if (!this.waiting.length && !this.under.size) this.clearFinished();
+    if (!this.waiting.length && !this.under.size && !this.rows.size) this.reset();
     this.total += files.length;
     this.waiting.push(...files.map(({ file, path }) => ({ file, path, replace: false })));
     this.panel.hidden = false;
     this.start();
     say(`Uploading ${count(files.length, "file")}.`);
-  }
-
-  clearFinished() {
-    if (!this.rows.size) this.reset();
   }
 
   start() {
@@ -275,15 +272,9 @@ export class Uploads {
     if (under === 0 && this.total && this.told !== this.done) {
       this.told = this.done;
       say(by("uploads-told").textContent);
-      if (!this.rows.size) this.closeSoon();
+      clearTimeout(this.closing);
+      if (!this.rows.size) this.closing = setTimeout(() => { if (!this.rows.size) this.close(); }, CLOSED_AFTER_MS);
     }
-  }
-
-  closeSoon() {
-    clearTimeout(this.closing);
-    this.closing = setTimeout(() => {
-      if (!this.waiting.length && !this.under.size && !this.rows.size) this.close();
-    }, 5000);
   }
 
   close() {

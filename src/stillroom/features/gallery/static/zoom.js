@@ -32,12 +32,7 @@ export class Zoom {
   }
 
   /** Another picture: its size is not known yet. */
-  reset() {
-    this.scale = 1;
-    this.x = 0;
-    this.y = 0;
-    this.natural = null;
-  }
+  reset() { Object.assign(this, { scale: 1, x: 0, y: 0, natural: null }); }
 
   fit() {
     if (!this.natural || !this.picture) return;
