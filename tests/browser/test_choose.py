@@ -198,6 +198,38 @@ def test_a_key_rejects_pictures_and_undo_goes_back_step_by_step(
     visitor.expect_names(*names)
 
 
+@pytest.mark.parametrize("query", ["", "?only=kept", "?search=jpg&sort=path"])
+def test_undo_shows_a_kept_picture_again_where_it_was(
+    visitor: Visit, server: Server, client: httpx.Client, folder_of_ten: str, query: str
+) -> None:
+    press, place = visitor.page.keyboard.press, visitor.page.locator("#viewer-place")
+    keep(client, *(f"{folder_of_ten}{number}.jpg" for number in range(10)))
+    wait_for_index(server, folder_of_ten.rstrip("/"), 10)
+    visitor.sign_in(server.token(), f"{fragment(folder_of_ten)}{query}")
+    visitor.cell("3.jpg").click()
+    for key in ("x", "Delete"):
+        visitor.expect_picture("3.jpg")
+        expect_kept(visitor, "3.jpg")
+        expect(place).to_have_text("4 of 10")
+        press(key)
+        said = answer(visitor, "Delete")
+        assert "1 image is in the library, which cannot show it unless you restore it." in said
+        assert "It stays in the trash for 7 days." in said
+        visitor.expect_picture("4.jpg")
+        expect(place).to_have_text("4 of 9")
+        expect(visitor.text("3.jpg deleted.")).to_be_visible()
+        press("Control+z")
+    visitor.expect_picture("3.jpg")
+    expect(place).to_have_text("4 of 10")
+    expect_kept(visitor, "3.jpg")
+    press("ArrowRight")
+    visitor.expect_picture("4.jpg")
+    press("Escape")
+    visitor.expect_names(*(f"{number}.jpg" for number in range(10)))
+    [found] = client.get(LIBRARY, params={"source_key": f"compute/{folder_of_ten}3.jpg"}).json()
+    client.get(f"{LIBRARY}/{found['id']}/file").raise_for_status()
+
+
 def test_a_video_is_kept_and_rejected_with_its_poster(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -233,7 +265,7 @@ def test_what_the_library_would_lose_is_not_rejected_without_a_question(
     visitor.sign_in(server.token(), fragment(f"{folder_of_ten}3.jpg"))
     expect_kept(visitor, "3.jpg")
     visitor.page.keyboard.press("x")
-    assert "is in the library and will be lost there" in answer(visitor, "Cancel")
+    assert "is in the library, which cannot show it" in answer(visitor, "Cancel")
     assert len(stored(client, folder_of_ten)) == 10
 
 
@@ -473,7 +505,7 @@ def test_a_rejection_asks_if_another_client_has_kept_the_picture_meanwhile(
     expect_kept(visitor, "3.jpg", isso=False)
     keep(client, f"{folder_of_ten}3.jpg")
     visitor.page.keyboard.press("x")
-    assert "is in the library and will be lost there" in answer(visitor, "Cancel")
+    assert "is in the library, which cannot show it" in answer(visitor, "Cancel")
 
     visitor.page.route("**/media-resources?*", lambda route: route.abort())
     visitor.page.keyboard.press("ArrowRight")
@@ -506,7 +538,7 @@ def test_a_rejection_and_a_key_leave_a_file_that_the_library_has_from_elsewhere(
     visitor.page.keyboard.press("ArrowRight")
     visitor.expect_picture("b.png")
     visitor.page.keyboard.press("x")
-    assert "is in the library and will be lost there" in answer(visitor, "Cancel")
+    assert "is in the library, which cannot show it" in answer(visitor, "Cancel")
     assert stored(client, folder) == ["a.png", "b.png"]
     assert kept(client, folder) == ["a.png"]
 
@@ -523,12 +555,12 @@ def test_a_rejection_asks_in_a_search_and_in_a_subfolder_of_a_run(
         visitor.cell(name).click()
         visitor.expect_picture(name)
         visitor.page.keyboard.press("x")
-        assert "They are part of a published run" in answer(visitor, "Cancel")
+        assert "It is part of a published run" in answer(visitor, "Cancel")
         visitor.page.keyboard.press("Escape")
     visitor.go(fragment(f"{folder}sub/b.jpg"))
     visitor.expect_picture("b.jpg")
     visitor.page.keyboard.press("x")
-    assert "They are part of a published run" in answer(visitor, "Cancel")
+    assert "It is part of a published run" in answer(visitor, "Cancel")
     assert stored(client, folder) == ["a.jpg", "sub/b.jpg"]
 
 

@@ -414,7 +414,7 @@ def test_a_published_run_is_one_thing_and_is_deleted_as_one(
     choose(visitor, "1.jpg")
     visitor.page.keyboard.press("Delete")
     said = answer(visitor, "Cancel")
-    assert "They are part of a published run, whose manifest goes on naming them." in said
+    assert "It is part of a published run, whose manifest will still name it." in said
 
     line.get_by_role("button", name="Delete run").click()
     expect(visitor.page.get_by_role("heading", name="Delete 4 images?")).to_be_visible()

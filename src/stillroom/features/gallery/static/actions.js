@@ -150,7 +150,7 @@ function tellRemoved(gone, all, why, told = toast) {
  * @param {Api} api
  * @param {string[]} paths
  * @param {Pick<Work, "stopped" | "tell">} work
- * @param {(text: string, ids: string[]) => void} undo offers to restore what is in the trash
+ * @param {(text: string, ids: string[], paths: string[]) => void} undo offers to restore what is in the trash
  * @param {(paths: string[]) => Promise<string[]>} choose which of some are still to be deleted
  */
 export async function removeAll(api, paths, work, undo, choose = async (some) => some) {
@@ -181,7 +181,7 @@ export async function removeAll(api, paths, work, undo, choose = async (some) =>
   }
   for (const path of gone) api.forget(path);
   tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length - spared, kept[0]?.detail ?? STOPPED,
-    trashed.length ? (text) => undo(text, trashed) : toast);
+    trashed.length ? (text) => undo(text, trashed, gone) : toast);
   return gone;
 }
 

@@ -15,7 +15,6 @@ import { Session } from "./session.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { States } from "./states.js";
 import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
-import { offerUndo } from "./trash.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
@@ -184,7 +183,7 @@ export class App {
       seesLibrary: () => this.session.seesLibrary,
       keep: (/** @type {string[]} */ paths) => this.selection.keep(paths),
       remove: (/** @type {string[]} */ keys) => this.selection.remove(keys),
-      undo: (/** @type {string} */ text, /** @type {string[]} */ ids) => offerUndo(this, text, ids),
+      undo: this.keeping.undoing.offer.bind(this.keeping.undoing),
       edit: (/** @type {string} */ id) => this.selection.editing.edit(id),
       choice: (/** @type {Described} */ described) => this.keeping.buttons(described),
     };

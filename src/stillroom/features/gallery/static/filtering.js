@@ -3,7 +3,7 @@
 import { ask, button, by, complain, count, make, toast, videoOf, withoutPosters } from "./elements.js";
 import { fragment, withOnly } from "./router.js";
 import { runAround } from "./runs.js";
-import { PART_OF_RUN } from "./selection.js";
+import { partOfRun } from "./selection.js";
 import { FolderShelf } from "./shelves.js";
 import { isFolder } from "./trees.js";
 import { Work } from "./work.js";
@@ -159,8 +159,8 @@ export class Filter {
     const staying = `${count(kept, "kept image")} ${kept === 1 ? "stays" : "stay"}.`;
     const texts = [
       hasFolders ? `${staying} So do all folders in this one.` : staying,
-      isRun ? PART_OF_RUN : "",
-      this.app.shown.warning,
+      isRun ? partOfRun(amount) : "",
+      this.app.shown.warning(amount),
     ];
     const answer = await ask(
       `Delete ${count(amount, "image")} that ${amount === 1 ? "is" : "are"} not kept?`,

@@ -2,18 +2,14 @@
 
 import { removeAll } from "./actions.js";
 import { button, complain, folderOf, make, nameOf, posterOf, say, toast, videoOf } from "./elements.js";
-import { Found } from "./finding.js";
-import { mayDelete } from "./kept.js";
+import { IN_PLACE, mayDelete } from "./kept.js";
 import { Library } from "./listing.js";
-import { pictureFragment } from "./router.js";
 import { runAround } from "./runs.js";
 import { FolderShelf } from "./shelves.js";
-import { HAS_TRASH, putBack } from "./trash.js";
+import { HAS_TRASH } from "./trash.js";
+import { Undoing } from "./undoing.js";
 
-const IN_PLACE = "compute/";
 const KEPT = "in the library";
-
-/** @typedef {{ path: string, ids: string[], again: () => void }} Rejected `ids` are those in the trash */
 
 export class Keeping {
   /** @param {App} app */
@@ -36,10 +32,8 @@ export class Keeping {
     this.runs = new Map(); // around folders, while the viewer is open
     /** @type {Set<string>} */
     this.leaving = new Set(); // rejected, while the server has them
-    /** @type {Rejected[]} */
-    this.rejected = [];
+    this.undoing = new Undoing(app);
     this.dismissReleased = () => {};
-    this.dismissRejected = () => {};
     this.mark = make("button");
     addEventListener("beforeunload", (event) => { if (this.waiting) event.preventDefault(); });
   }
@@ -47,7 +41,7 @@ export class Keeping {
   /** A session has ended. */
   clear() {
     for (const one of [this.wishes, this.changed, this.released, this.made, this.runs, this.leaving]) one.clear();
-    this.rejected = [];
+    this.undoing.rejected = [];
   }
 
   /** Keys of the viewer. */
@@ -264,36 +258,14 @@ export class Keeping {
   discard({ api, collection, pictures }, path) {
     const { app } = this;
     const paths = [path, posterOf(path)].filter((one) => videoOf(one) === path);
-    const at = Math.max(0, collection.indexOf(path));
-    const again = () => app.newcomers.saved(path, collection instanceof Found ? { collection, at } : null);
+    const again = this.undoing.returnOf(collection, path);
     this.leaving.add(path);
     app.selection.leaveOut(collection, [path]);
     this.send(async () => {
-      const gone = await removeAll(api, paths, { stopped: false, tell: () => {} }, (_, ids) => this.tellRejected({ path, ids, again }));
+      const gone = await removeAll(api, paths, { stopped: false, tell: () => {} }, (_, ids) => this.undoing.tell({ path, ids, again }));
       for (const one of gone) pictures.forget(one);
       this.leaving.delete(path);
       if (!gone.includes(path)) again();
     });
-  }
-
-  /** @param {Rejected} [rejected] the newest, or else the one before what was restored */
-  tellRejected(rejected) {
-    if (rejected) this.rejected.push(rejected);
-    const last = this.rejected.at(-1);
-    this.dismissRejected();
-    if (!last) return;
-    this.dismissRejected = toast(`${nameOf(last.path)} deleted.`, false, () => this.restore(last));
-  }
-
-  /** @param {Rejected} rejected */
-  async restore(rejected) {
-    const { app } = this;
-    const { place } = app.router;
-    this.rejected = this.rejected.filter((one) => one !== rejected);
-    if (await putBack(app, rejected.ids)) rejected.again();
-    if (app.router.place === place && app.viewer.isOpen) {
-      app.router.go(pictureFragment({ key: rejected.path, name: "", isFolder: false }, place), { replace: true });
-    }
-    this.tellRejected();
   }
 }

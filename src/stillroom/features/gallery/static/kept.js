@@ -8,7 +8,7 @@ const ASKED_AT_ONCE = 50; // as often a parameter may be given
 const LONGEST = 5000; // characters of a query before its last path, of up to 3100; servers take 8 KB of a target
 const AT_ONCE = 2;
 const A_PAGE = 1000;
-const IN_PLACE = "compute/";
+export const IN_PLACE = "compute/"; // before the paths of images that are in folders
 
 /**
  * @typedef {{ path: string, resolve: (key: string) => void }} Waiter
@@ -189,8 +189,9 @@ export async function mayDelete(resource, path, isOurs) {
  * @param {App} app
  * @param {string[]} paths
  * @param {Work} work
+ * @param {boolean} isTrashed the images can be restored
  */
-export async function lossIn(app, paths, work) {
+export async function lossIn(app, paths, work, isTrashed = false) {
   const kept = app.session.seesLibrary ? app.pictures?.kept : null;
   let lost = 0;
   for (let at = 0; kept && at < paths.length; at += A_PAGE) {
@@ -198,5 +199,8 @@ export async function lossIn(app, paths, work) {
     lost += await kept.withoutCopy(paths.slice(at, at + A_PAGE));
     if (work.stopped) return null;
   }
-  return lost ? [make("p", {}, `${count(lost, "image")} ${lost > 1 ? "are" : "is"} in the library and will be lost there.`)] : [];
+  if (!lost) return [];
+  const [are, them] = lost > 1 ? ["are", "them"] : ["is", "it"];
+  const loss = isTrashed ? `, which cannot show ${them} unless you restore ${them}` : ` and will be lost there`;
+  return [make("p", {}, `${count(lost, "image")} ${are} in the library${loss}.`)];
 }

@@ -179,26 +179,19 @@ export class Newcomers {
 
   /**
    * @param {string} path
-   * @param {{ collection: Found, at: number } | null} place in a search, which does not say where it shows
+   * @param {{ collection: Folder | Found, at: number } | null} place if the collection does not say where it shows
    */
   saved(path, place = null) {
     this.app.pictures?.forget(path);
     const collection = this.app.shelf?.collection;
-    if (place && place.collection === collection) this.insert(place.collection, path, place.at);
+    if (place && place.collection === collection) {
+      if (place.collection.indexOf(path) < 0) place.collection.items.splice(place.at, 0, path);
+      this.follows(place.collection);
+    }
     if (!(collection instanceof Folder)) return;
     const entry = collection.entryOf(path);
     const replaced = !entry.endsWith("/") && collection.indexOf(entry) >= 0;
     if (collection.add(path) || replaced) this.follows(collection);
-  }
-
-  /**
-   * @param {Found} found
-   * @param {string} path
-   * @param {number} at
-   */
-  insert(found, path, at) {
-    if (found.indexOf(path) < 0) found.items.splice(at, 0, path);
-    this.follows(found);
   }
 
   /** @param {Found | Folder} collection */

@@ -10,12 +10,15 @@ import { pictureFragment } from "./router.js";
 import { grace, removeRuns, runAround } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { tagMany } from "./tags.js";
-import { offerUndo } from "./trash.js";
+import { HAS_TRASH, offerUndo } from "./trash.js";
 import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work } from "./work.js";
 
 const MOST_DOWNLOADS = 20;
-export const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
+/** @type {(number: number) => string} */
+export const partOfRun = (number) => (number === 1
+  ? "It is part of a published run, whose manifest will still name it."
+  : "They are part of a published run, whose manifest will still name them.");
 
 /**
  * The images outside of runs, which the library does not protect.
@@ -202,7 +205,7 @@ export class Selection {
   async loss(from, trees) {
     const work = new Work("Counting images");
     try {
-      return await lossIn(this.app, from instanceof FolderShelf ? looseOf(trees) : [], work);
+      return await lossIn(this.app, from instanceof FolderShelf ? looseOf(trees) : [], work, HAS_TRASH);
     } finally { work.close(); }
   }
 
@@ -259,10 +262,10 @@ export class Selection {
     const run = isOne ? await runAround(shelf.api, folderOf(trees[0].key)).catch(() => null) : this.app.bar.runLine.run;
     const warning = runs.length
       ? `${count(runs.length, "published run")} included, whose images go ${grace()}. Until then, what is added to the library or saved again stays.`
-      : shelf.warning;
+      : shelf.warning(amountOf(trees));
     const answer = await ask(
       `Delete ${count(amountOf(trees), "image")}${shelf.where}?`,
-      [make("ul", {}, ...names), run && !runs.length ? make("p", {}, PART_OF_RUN) : null, ...loss, make("p", {}, warning)].filter((one) => one !== null),
+      [make("ul", {}, ...names), run && !runs.length ? make("p", {}, partOfRun(amountOf(trees))) : null, ...loss, make("p", {}, warning)].filter((one) => one !== null),
       [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
     );
     return answer === "delete";

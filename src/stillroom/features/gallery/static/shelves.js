@@ -9,13 +9,13 @@ import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 import { withLineage } from "./lineage.js";
 import { libraryFragment } from "./router.js";
 import { linkTags } from "./tags.js";
-import { HAS_TRASH, STAY } from "./trash.js";
+import { HAS_TRASH, stay } from "./trash.js";
 
 const FOR_GOOD = "This can't be undone.";
 
 /**
  * @typedef {{ may: (scope: string) => boolean, seesLibrary: () => boolean, keep: (paths: string[]) => void,
- *   remove: (paths: string[]) => void, undo: (text: string, ids: string[]) => void, edit: (id: string) => void,
+ *   remove: (paths: string[]) => void, undo: (text: string, ids: string[], paths: string[]) => void, edit: (id: string) => void,
  *   choice: (described: Described) => HTMLElement }} Hooks
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
@@ -165,7 +165,8 @@ export class FolderShelf extends Shelf {
 
   get where() { return ""; }
 
-  get warning() { return HAS_TRASH ? STAY : FOR_GOOD; }
+  /** @param {number} number of images */
+  warning(number) { return HAS_TRASH ? stay(number) : FOR_GOOD; }
 
   /**
    * @param {string[]} keys
@@ -276,7 +277,7 @@ export class LibraryShelf extends Shelf {
 
   get where() { return " from the library"; }
 
-  get warning() {
+  warning() {
     const grace = Number(document.documentElement.dataset.deletionGrace);
     return grace >= 1
       ? `The file will be deleted in ${duration(grace)}. Until then, adding the same image again restores it.`

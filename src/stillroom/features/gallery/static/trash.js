@@ -11,8 +11,11 @@ const LISTED = 100;
 /** True if deleted images go to the trash. */
 export const HAS_TRASH = TRASH_S > 0;
 
-/** How long deleted images stay in the trash, as a sentence. */
-export const STAY = `They stay in the trash for ${duration(TRASH_S)}.`;
+/**
+ * How long deleted images stay in the trash, as a sentence.
+ * @param {number} number of images
+ */
+export const stay = (number) => `${number === 1 ? "It stays" : "They stay"} in the trash for ${duration(TRASH_S)}.`;
 
 /**
  * @typedef {{ id: string, path: string, size: number, purge_at: string, count: number | null }} Trashed
