@@ -157,8 +157,13 @@ def test_what_the_server_refuses_is_said_and_not_shown_as_kept(
     visitor.page.keyboard.press("ArrowRight")
     expect_kept(visitor, "b.png", isso=False)
     visitor.page.keyboard.press("k")
-    expect(visitor.text(f"the library has the same image from {folder}a.png")).to_be_visible()
+    said = f"{folder}b.png: the library has the same image from {folder}a.png"
+    expect(visitor.text(said)).to_be_visible()
     expect_kept(visitor, "b.png", isso=False)
+    with visitor.page.expect_response("**/media-resources/ingest"):
+        visitor.page.keyboard.press("k")
+    expect_kept(visitor, "b.png", isso=False)
+    expect(visitor.page.locator(".toast", has_text=said)).to_have_count(1)
     visitor.page.keyboard.press("ArrowRight")
     visitor.page.keyboard.press("k")
     expect(visitor.page.locator(".toast", has_text="c.svg: ")).to_be_visible()

@@ -66,6 +66,11 @@ def test_details_and_the_line_of_a_run_say_when_they_go(browser: Browser, server
             assert timedelta(0) < timedelta(days=days) - left < timedelta(hours=1)
             expect(end_of(visitor, path)).to_contain_text(day(visitor, ends))
         expect(end_of(visitor, "stays.png")).to_have_count(0)
+        for count in (0, 1):  # kept, and not kept any more
+            expect(end_of(visitor, "tmp/a.png")).to_have_count(1 - count)
+            visitor.page.keyboard.press("k")
+            label = visitor.page.locator("#facts dt", has_text="Will be deleted")
+            expect(label).to_have_count(count)
 
         (run,) = client.get(f"{STORAGE}/runs", params={"prefix": "tmp/7/"}).json()
         visitor.go(fragment("tmp/7/"))

@@ -55,6 +55,10 @@ def test_a_deletion_is_undone_with_a_button_or_a_key(
     visitor.expect_names(*names)
     expect(visitor.text("2 items restored.")).to_be_visible()
     assert stored(client, folder_of_ten) == names
+    visitor.go("#/")
+    expect(visitor.cell(folder_of_ten.rstrip("/"))).to_be_visible()
+    assert visitor.page.locator(".toast").count() == 0
+    visitor.go(fragment(folder_of_ten))
 
     choose(visitor, "5.jpg")
     press(visitor, "Delete")

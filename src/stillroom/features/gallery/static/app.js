@@ -126,6 +126,7 @@ export class App {
     const before = router.place;
     const isSame = this.shelf !== null && router.isHere(wanted);
     router.place = wanted; // the cells' addresses depend on it
+    if (!isSame) for (const told of by("toasts").querySelectorAll(".toast:not(.failed, :has(.undo))")) told.remove();
     if (!isSame || (wanted.picture === null && before?.picture === null && !router.comesBack)) this.showPlace(wanted);
     if (wanted.picture !== null) this.showPicture(wanted, wanted.picture);
     else if (this.viewer.isOpen) this.leaveViewer();

@@ -41,9 +41,8 @@ export class Details {
    */
   show(shelf) {
     by("facts").replaceChildren();
-    this.known = null;
     this.dialog.classList.toggle("with-facts", this.isShown);
-    return this.load(shelf);
+    return this.refresh(shelf);
   }
 
   /** @param {Shelf} shelf */
@@ -51,6 +50,15 @@ export class Details {
     this.isShown = !this.isShown;
     localStorage.setItem("stillroom.facts", this.isShown ? "shown" : "");
     this.dialog.classList.toggle("with-facts", this.isShown);
+    return this.load(shelf);
+  }
+
+  /**
+   * Read the same facts again: what the server says of them has changed.
+   * @param {Shelf} shelf
+   */
+  refresh(shelf) {
+    this.known = null;
     return this.load(shelf);
   }
 

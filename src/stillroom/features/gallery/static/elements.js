@@ -124,6 +124,7 @@ export function toast(text, failed = false, undo = null) {
   const away = () => shown.remove();
   if (undo) shown.append(button("Undo", "again", () => { away(); undo(); }, { kind: "undo" }));
   shown.append(button("Dismiss", "close", away, { quiet: true }));
+  for (const same of [...toasts.children]) if (!undo && same.textContent === shown.textContent) same.remove();
   toasts.append(shown);
   intoView(toasts);
   if (toasts.matches(":popover-open")) toasts.hidePopover();

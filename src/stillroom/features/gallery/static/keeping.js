@@ -116,7 +116,7 @@ export class Keeping {
         if (isKept) await this.keep(api, path);
         else await this.release(api, path);
       } catch (/** @type {any} */ error) {
-        complain(`${nameOf(path)}: ${error.message}`);
+        complain(`${path}: ${error.message}`); // the message may name another image of this name
         if (this.wishes.get(path) !== wish) return;
         this.wishes.delete(path);
         this.kept?.forget(path);
@@ -125,6 +125,8 @@ export class Keeping {
       }
       if (this.wishes.get(path) === wish) this.wishes.delete(path);
       this.forgetPlaces();
+      const { shelf, viewer } = this.app;
+      if (shelf && viewer.described?.key === path) viewer.details.refresh(shelf).then(() => viewer.holdFocus());
     });
   }
 
