@@ -45,6 +45,26 @@ def test_keys_work_in_a_folder_that_was_opened_and_after_a_button(
     expect(visitor.cell("in")).to_be_focused()
 
 
+def test_an_arrow_moves_into_the_grid_after_the_page_was_loaded(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    press = visitor.page.keyboard.press
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    visitor.page.reload()
+    expect(visitor.cells).to_have_count(10)
+    expect(visitor.page.locator("body")).to_be_focused()
+    press("ArrowDown")
+    expect(visitor.cell("0.jpg")).to_be_focused()
+    press("ArrowRight")
+    press("Enter")
+    visitor.expect_picture("1.jpg")
+
+    visitor.go(fragment(folder_of_ten))
+    visitor.page.locator("#search").focus()
+    press("ArrowLeft")  # there it is the field's own
+    expect(visitor.page.locator("#search")).to_be_focused()
+
+
 def test_tiles_have_their_names_below_them_if_that_was_chosen(
     visitor: Visit, server: Server, folder_of_ten: str
 ) -> None:

@@ -26,9 +26,12 @@ export class Gestures {
         grid.cells.get(grid.current)?.element.focus({ preventScroll: true });
       }
     }, true);
-    addEventListener("keydown", (event) => { // a key that comes just before that handler
-      if (event.key !== "Delete" || event.target !== document.body) return;
-      if (!document.querySelector("dialog[open]")) this.pressed(event);
+    addEventListener("keydown", (event) => { // the page was just loaded, or a key comes just before that handler
+      if (event.target !== document.body || document.querySelector("dialog[open]")) return;
+      if (event.key === "Delete") this.pressed(event);
+      if (!event.key.startsWith("Arrow") || event.altKey || event.ctrlKey || event.metaKey || !grid.length) return;
+      event.preventDefault();
+      grid.focus(Math.max(grid.current, grid.firstVisible()));
     });
     this.watchTouches();
   }
