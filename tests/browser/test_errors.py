@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment, save, visit
+from browser.visiting import Visit, a_file, fragment, save, visit
 from pictures import picture
 from running import IMAGES, Server, running
 
@@ -41,12 +41,34 @@ def test_a_token_for_a_folder_begins_there_and_says_what_it_may_not(
     visitor.cell("1.jpg").click(modifiers=["Control"])
     expect(visitor.page.get_by_role("button", name="Delete")).to_have_count(0)
 
+    visitor.go("#/")
+    visitor.expect_names(*(f"{number}.jpg" for number in range(10)))
     visitor.go("#/elsewhere/")
     expect(visitor.page.get_by_role("heading", name="Not allowed with this token")).to_be_visible()
     visitor.picture("forbidden")
     visitor.expect_accessible()
     visitor.page.get_by_role("link", name="Go to its folder").click()
     expect(visitor.cells).to_have_count(10)
+
+
+def test_a_token_for_a_folder_opens_it_in_place_of_those_above(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}deep/a.jpg", scenery(1, edge=240))
+    token = server.token("--prefix", f"{folder}deep")
+    visitor.sign_in(token, "#/")
+    upload = visitor.page.get_by_role("button", name="Upload", exact=True)
+    for above in ("#/", fragment(folder)):
+        visitor.go(above)
+        visitor.expect_names("a.jpg")
+        expect(upload).to_be_visible()
+    visitor.page.locator("#files").set_input_files([a_file("b.jpg", scenery(2, edge=240))])
+    visitor.expect_names("a.jpg", "b.jpg")
+    visitor.cell("a.jpg").click()
+    visitor.expect_picture("a.jpg")
+    expect(visitor.viewer.get_by_role("button", name="Keep", exact=True)).to_be_hidden()
+    visitor.go("#/elsewhere/")
+    expect(upload).to_be_hidden()
 
 
 def test_offline_it_says_so_and_goes_on_by_itself(

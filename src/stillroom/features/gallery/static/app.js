@@ -91,7 +91,6 @@ export class App {
     if (!api) return;
     this.pictures = new Thumbnails(api);
     this.libraryPictures = new LibraryPictures(api);
-    by("upload").hidden = !this.session.may("storage:write");
     by("tab-library").hidden = !this.session.seesLibrary;
     this.route();
     this.uploads.start();

@@ -39,12 +39,12 @@ export class Bar {
 
   /** @param {Place} place */
   show(place) {
-    const { view, search } = place;
+    const { view, folder, search } = place;
     for (const part of [this.runLine, this.sorting, this.browse, this.share]) part.show(place);
     const isLibrary = view === "library";
     by("tab-images").setAttribute("aria-current", isLibrary ? "false" : "page");
     by("tab-library").setAttribute("aria-current", isLibrary ? "page" : "false");
-    by("upload").hidden = isLibrary || !this.app.session.may("storage:write");
+    by("upload").hidden = isLibrary || !this.app.session.may("storage:write") || !folder.startsWith(this.app.session.folder);
     by("trash").hidden = !HAS_TRASH || !this.app.session.may("storage:read");
     if (document.activeElement !== by("search")) by("search").value = search ?? "";
     if (search === "") this.isNewest = true;

@@ -30,7 +30,7 @@ export class FileDrops {
   /** The folder that files may be dropped into now. */
   get folder() {
     const { session, shelf, viewer } = this.app;
-    const isOpen = session.api && shelf instanceof FolderShelf && session.may("storage:write") && !viewer.isOpen;
+    const isOpen = session.api && shelf instanceof FolderShelf && !by("upload").hidden && !viewer.isOpen;
     return isOpen ? shelf.collection.folder : null;
   }
 

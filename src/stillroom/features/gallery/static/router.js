@@ -124,7 +124,8 @@ export class Router {
       if (!address.startsWith("/")) return inFolder(this.hooks.home());
       const path = address.slice(1).split("/").map(decodeURIComponent).join("/");
       if (path !== "" && !path.endsWith("/")) return inFolder(search === null ? folderOf(path) : asked.get("in") ?? "", path);
-      return inFolder(path);
+      const home = this.hooks.home();
+      return inFolder(home.startsWith(path) ? home : path); // a limited token is of no use above its folder
     } catch {
       return inFolder(this.hooks.home()); // an escape that is none
     }
