@@ -78,6 +78,7 @@ def test_a_key_keeps_a_picture_and_takes_it_back_with_its_texts_and_tags(
     visitor.sign_in(server.token(), fragment(folder_of_ten))
     visitor.cell("2.jpg").click()
     visitor.expect_picture("2.jpg")
+    expect(visitor.viewer.locator(".viewer-actions .danger")).to_have_count(1)
     expect_kept(visitor, "2.jpg", isso=False)
     press("k")
     expect_kept(visitor, "2.jpg")

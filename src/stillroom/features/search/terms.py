@@ -118,7 +118,7 @@ def _parse_bound(name: str, text: str) -> dict[str, int]:
 def _parse_size(text: str) -> dict[str, int]:
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError('The filter "size:" must be a limit, such as size:>2MB or size:<500KB.')
+        raise ValueError('The filter "size:" must be a limit, such as size:>2MB or size:<500kB.')
     sign, whole, tenth, unit = match.groups()
     size = (int(whole) * 10 + int(tenth or 0)) * _UNITS[unit.lower()] // 10
     name = "size_below" if sign[0] == "<" else "size_from"

@@ -171,7 +171,7 @@ export function ask(title, body, buttons) {
   });
 }
 
-const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
+const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
 /**
  * A size as people say it: 1 MB is 1,000,000 bytes.

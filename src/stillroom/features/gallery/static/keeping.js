@@ -63,7 +63,7 @@ export class Keeping {
     Object.assign(mark, { title: "Keep (k)", hidden: !this.app.session.seesLibrary });
     mark.setAttribute("aria-pressed", "false");
     mark.setAttribute("aria-keyshortcuts", "k");
-    const reject = button("Reject", "close", () => this.reject(described), { quiet: true, kind: "danger" });
+    const reject = button("Reject", "close", () => this.reject(described), { quiet: true });
     Object.assign(reject, { title: "Reject (x)", hidden: !this.app.session.may("storage:delete") });
     reject.setAttribute("aria-keyshortcuts", "x");
     this.mark = mark;
