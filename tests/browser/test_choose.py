@@ -89,7 +89,11 @@ def test_a_key_keeps_a_picture_and_takes_it_back_with_its_texts_and_tags(
     [found] = client.get(LIBRARY, params={"source_key": f"compute/{folder_of_ten}3.jpg"}).json()
     assert found["storage_key"] == f"compute/{folder_of_ten}3.jpg"
     url = f"{LIBRARY}/{found['id']}"
-    client.patch(url, json={"caption": "A hill", "alt_text": "Hill"}).raise_for_status()
+    visitor.viewer.get_by_role("button", name="Edit").click()
+    visitor.page.get_by_label("Caption").fill("A hill")
+    visitor.page.get_by_role("button", name="Save").click()
+    expect(visitor.text("Saved.")).to_be_visible()
+    client.patch(url, json={"alt_text": "Hill"}).raise_for_status()
     client.post(f"{url}/tags", json={"tags": ["best"]}).raise_for_status()
 
     press("k")
@@ -98,6 +102,7 @@ def test_a_key_keeps_a_picture_and_takes_it_back_with_its_texts_and_tags(
     press("k")
     answer(visitor, "Remove")
     expect_kept(visitor, "3.jpg", isso=False)
+    expect(visitor.viewer.get_by_role("button", name="Edit")).to_be_hidden()
     until(lambda: kept(client, folder_of_ten) == ["2.jpg"])
     visitor.expect_accessible()
     expect(visitor.text("3.jpg is not kept any more.")).to_be_visible()

@@ -79,6 +79,8 @@ def test_images_are_searched_and_shown_newest_first(
         search.fill("fox")
         visitor.expect_names("b/fox.png", "a/fox.png")
         expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
+        heading = visitor.page.get_by_role("heading", level=1)
+        expect(heading).to_have_text("Results for “fox”")
         visitor.picture("search")
 
         visitor.cell("b/fox.png").click()
@@ -95,6 +97,7 @@ def test_images_are_searched_and_shown_newest_first(
         visitor.page.get_by_role("link", name="Same prompt").click()
         expect(visitor.cell(f"{folder}/a/fox.png")).to_be_visible()
         expect(search).to_have_value('prompt:"a red fox in the snow"')
+        expect(heading).to_have_text('Results for “prompt:"a red fox in the snow"”')
 
 
 def test_one_box_finds_beginnings_names_and_what_is_not_there(

@@ -117,6 +117,20 @@ def test_the_trash_lists_what_was_deleted_and_restores_or_deletes_it_for_good(
     visitor.expect_names("0.jpg", *(f"{number}.jpg" for number in range(2, 10)))
 
 
+def test_a_trash_that_cannot_be_loaded_is_not_called_empty_and_is_asked_again(
+    visitor: Visit, server: Server, client: httpx.Client, folder_of_ten: str
+) -> None:
+    client.delete(f"{IMAGES}/{folder_of_ten}1.jpg").raise_for_status()
+    visitor.sign_in(server.token("--prefix", folder_of_ten))
+    visitor.page.route("**/storage/trash?*", lambda route: route.abort(), times=1)
+    visitor.page.get_by_role("button", name="Trash").click()
+    dialog = visitor.page.get_by_role("dialog", name="Trash")
+    expect(dialog.get_by_role("status")).to_have_text("The trash could not be loaded.")
+    dialog.get_by_role("button", name="Show more").click()
+    expect(dialog.get_by_role("status")).to_have_text("1 deleted, 0 selected.")
+    expect(dialog.get_by_role("button", name="Show more")).to_be_hidden()
+
+
 def test_an_image_whose_name_is_taken_is_restored_under_another_one(
     visitor: Visit, server: Server, client: httpx.Client, folder_of_ten: str
 ) -> None:

@@ -122,12 +122,13 @@ const themeName = () => THEME_NAMES[THEMES.indexOf(theme())];
  * The way to the folder, above its images.
  * @param {Place} place
  */
-export function showCrumbs({ view, folder }) {
+export function showCrumbs({ view, folder, search }) {
   if (view === "library") {
     by("crumbs").replaceChildren(make("li", {}, make("h1", {}, "Library")));
     return;
   }
   const parts = folder.split("/").slice(0, -1);
+  if (search?.trim()) parts.push(`Results for “${search.trim()}”`);
   by("crumbs").replaceChildren(...["All images", ...parts].map((name, at) => make("li", {}, at === parts.length
     ? make("h1", { dir: "auto" }, name)
     : make("a", { href: folderFragment(parts.slice(0, at).map((part) => `${part}/`).join("")), dir: "auto" }, name))));

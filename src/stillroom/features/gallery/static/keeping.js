@@ -68,7 +68,20 @@ export class Keeping {
     reject.setAttribute("aria-keyshortcuts", "x");
     this.mark = mark;
     this.isKept(described.key).then((isKept) => mark.setAttribute("aria-pressed", String(isKept)));
-    return make("span", { class: "choice" }, reject, mark);
+    const edit = button("Edit", "edit", () => this.edit(described.key), { quiet: true, kind: "of-kept" });
+    return make("span", { class: "choice" }, reject, mark, edit);
+  }
+
+  /**
+   * Edit what the library says of a picture.
+   * @param {string} path
+   */
+  edit(path) {
+    this.press(async () => {
+      await this.sending;
+      const resource = await this.kept?.at(path);
+      if (resource) await this.app.selection.editing.edit(resource.id);
+    });
   }
 
   /** @param {string} path */

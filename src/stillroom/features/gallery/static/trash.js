@@ -95,6 +95,7 @@ export class Trash {
     this.told = make("p", { role: "status" });
     /** @type {string | null} */
     this.next = null;
+    this.hasFailed = false; // the last page
     this.all = make("input", { type: "checkbox", onchange: () => this.chooseAll() });
     this.more = button("Show more", "down", () => this.load());
     const { session } = app;
@@ -135,7 +136,9 @@ export class Trash {
       const { items, next } = await this.api.get("storage/trash", parameters);
       this.next = next;
       this.list.append(...items.map(rowOf));
+      this.hasFailed = false;
     } catch (/** @type {any} */ error) {
+      this.hasFailed = true;
       complain(error.message);
     }
     this.more.disabled = false;
@@ -156,10 +159,10 @@ export class Trash {
   follow() {
     const { boxes, chosen } = this;
     const all = `${boxes.length.toLocaleString()}${this.next ? "+" : ""} deleted, ${chosen.length.toLocaleString()} selected.`;
-    this.told.textContent = boxes.length ? all : `The trash is empty. Deleted images stay here for ${duration(TRASH_S)}.`;
+    this.told.textContent = boxes.length ? all : this.hasFailed ? "The trash could not be loaded." : `The trash is empty. Deleted images stay here for ${duration(TRASH_S)}.`;
     this.all.checked = boxes.length > 0 && chosen.length === boxes.length;
     this.all.parentElement?.toggleAttribute("hidden", boxes.length === 0);
-    this.more.hidden = this.next === null;
+    this.more.hidden = this.next === null && !this.hasFailed;
     for (const one of [this.restoring, this.deleting]) one.disabled = chosen.length === 0;
   }
 
