@@ -1,8 +1,9 @@
 """A media library as its tests see it: the service, a look behind it, and what may befall it."""
 
+import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -153,11 +154,13 @@ class Library:
         await eventually(is_all_known, said=lambda: unknown)
 
     async def _bytes_that_nothing_remembers(self) -> set[str]:
-        with migrating(self.config) as connection:  # one for all: each costs 15 ms
-            copying, found, marked, buried = (
-                connection.execute(sa.select(table)).all()
-                for table in (intents, resources, deletions, failed_deletions)
-            )
+        def rows() -> list[Sequence[Any]]:
+            with migrating(self.config) as connection:  # one for all: each costs 15 ms
+                tables = (intents, resources, deletions, failed_deletions)
+                return [connection.execute(sa.select(table)).all() for table in tables]
+
+        # In a thread: a transaction of this loop could not end meanwhile.
+        copying, found, marked, buried = await asyncio.to_thread(rows)
         remembered = {row.media_key.text for row in copying}
         remembered |= {row.storage_key.text for row in (*marked, *buried)}
         for row in found:

@@ -87,9 +87,8 @@ def put(
                 store.save_unless_same if may_skip else partial(store.save, expires_in=expires_in)
             )
             saved = save(*planned.popitem(), **how)
-            output.echo_result(
-                "unchanged" if saved.skipped else "uploaded", saved.path, as_json=as_json
-            )
+            result = "unchanged" if saved.skipped else "uploaded"
+            output.echo_result(result, saved.path, as_json=as_json)
         else:
             sizes = {path: file.stat().st_size for path, file in planned.items()}
             with Transfer("uploaded", sizes, as_json=as_json) as transfer:
@@ -297,10 +296,8 @@ def url(path: str, *, expires: timedelta, as_zip: bool, as_run: bool, as_json: b
         else:
             store.stat(path)  # the server would also sign the path of a missing image
             signed = store.signed_url(path, expires_in=expires)
-    seconds = int(expires.total_seconds())
-    output.echo_record(
-        {"path": path, "url": signed, "expires_in": seconds}, signed, as_json=as_json
-    )
+    known = {"path": path, "url": signed, "expires_in": int(expires.total_seconds())}
+    output.echo_record(known, signed, as_json=as_json)
 
 
 @click.command(cls=ServerCommand)

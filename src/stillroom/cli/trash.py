@@ -33,9 +33,8 @@ def list_trash(prefix: str, *, as_json: bool) -> None:
         for item in store.trash(prefix):
             name = item.path if item.count is None else f"{item.path}/ ({item.count})"
             times = f"{output.time_text(item.deleted_at):20}  {output.time_text(item.purge_at):20}"
-            output.echo_record(
-                item, f"{times}  {output.size_text(item.size):>9}  {name}", as_json=as_json
-            )
+            line = f"{times}  {output.size_text(item.size):>9}  {name}"
+            output.echo_record(item, line, as_json=as_json)
 
 
 @trash.command(cls=ServerCommand)

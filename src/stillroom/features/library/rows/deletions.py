@@ -260,8 +260,12 @@ async def _lock_due(
         due = due.where(deletions.c.reason.not_in(leaving))
     marks = [DueMark(**row._asdict()) for row in (await connection.execute(due)).all()]
     # Read the intents again: PostgreSQL had read them before it locked the rows.
-    ingested = set((await connection.execute(_INGESTED_IN_PLACE)).scalars())
+    ingested = await _find_ingested(connection)
     return [mark for mark in marks if mark.storage_key not in ingested]
+
+
+async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
+    return set((await connection.execute(_INGESTED_IN_PLACE)).scalars())
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
