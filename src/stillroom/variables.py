@@ -51,4 +51,6 @@ def _likeness(name: str, known: str) -> float:
 
 
 def _ratio(first: str, second: str, after: int = 0) -> float:
+    if sorted(first) == sorted(second):  # swapped letters
+        return 1.0
     return SequenceMatcher(None, first[after:], second[after:], autojunk=False).ratio()

@@ -248,6 +248,8 @@ def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> N
 def test_it_says_what_to_do_about_bad_images_and_the_index(tmp_path: Path) -> None:
     fill(tmp_path, {"good.png": b"one", "bad.png": b"two"})
     assert command(tmp_path, "verify").err == ""
+    (tmp_path / "stray.png").touch()
+    assert command(tmp_path, "verify").err == "", "nothing moves a stray file"
     flip(tmp_path / "compute/bad.png", 1)
 
     only_told = command(tmp_path, "verify").err

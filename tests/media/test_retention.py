@@ -80,6 +80,8 @@ async def test_a_scan_by_other_rules_than_the_last_one_is_due_at_once(
     assert re.fullmatch(f"retention: the next scan is at {at}", second)
     assert await library.marked_by(WEEK, Rule("rule 2", "z/", expire_after=8 * DAY)) == 1
     assert caplog.messages[2] == "retention: a scan is due now"
+    assert await library.marked_by(WEEK) == 0
+    assert caplog.messages[4] == "retention: a scan is due now"
 
 
 @pytest.mark.pairs

@@ -31,6 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("STILROOM_JWT_AUDIENCE", "STILLROOM_JWT_AUDIENCE"),
         ("STILLROOM_REQUIRE_IMAGES", "STILLROOM_REQUIRE_IMAGE"),
         ("STILLROOM_DATADIR", "STILLROOM_DATA_DIR"),
+        ("STILLROOM_PROT", "STILLROOM_PORT"),
         ("R2_ENDPOINT", "R2_ENDPOINT_URL"),
         ("R2_PUBLC_URL", "R2_PUBLIC_URL"),
         ("R2_ACCESS_KEY", "R2_ACCESS_KEY_ID"),

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillroom.cli.options import (
-    DATA_DIR,
-    Group,
-    asynchronous,
-    json_option,
-    read_settings,
-    with_features,
-)
+from stillroom.cli import options
 from stillroom.cli.output import echo_record
 from stillroom.errors import InvalidParameter
 
@@ -24,18 +17,18 @@ if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.settings import AllSettings
     from stillroom.store.feature import Store
 
-_AS_JSON = json_option("One JSON object per line.")
+_AS_JSON = options.json_option("One JSON object per line.")
 _NAMES = click.argument("names", nargs=-1, metavar="[NAME...]")
 
 
-@click.group(cls=Group)
+@click.group(cls=options.Group)
 def webhooks() -> None:
     """List, test and replay the webhooks that webhooks.toml configures."""
 
 
 @webhooks.command("ls")
 @_AS_JSON
-@with_features
+@options.with_features
 async def list_webhooks(store: "Store", *, as_json: bool) -> None:
     """List the endpoints: name, state, lag, waiting events, lost events and URL.
 
@@ -75,8 +68,8 @@ async def list_webhooks(store: "Store", *, as_json: bool) -> None:
 @webhooks.command("test")
 @_NAMES
 @_AS_JSON
-@DATA_DIR
-@asynchronous
+@options.DATA_DIR
+@options.asynchronous
 async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> bool:
     """Send a signed event of the type webhook.test now, to all or only the named endpoints.
 
@@ -88,7 +81,7 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
     from stillroom.features.events.event import Event
 
     all_well = True
-    for endpoint in _chosen(read_settings(data_dir), names):
+    for endpoint in _chosen(options.read_settings(data_dir), names):
         sender, began = Sender(endpoint), time.monotonic()
         event = Event(
             "webhook.test", None, actor="cli", id=uuid.uuid4(), position=0, occurred_at=now()
@@ -108,7 +101,7 @@ async def send_test(names: tuple[str, ...], *, as_json: bool, data_dir: str | No
 @_NAMES
 @click.option("--from", "cursor", required=True, metavar="CURSOR", help="A cursor from the feed.")
 @_AS_JSON
-@with_features
+@options.with_features
 async def replay(store: "Store", *, names: tuple[str, ...], cursor: str, as_json: bool) -> bool:
     """Deliver all events after CURSOR again, to all or only the named endpoints.
 

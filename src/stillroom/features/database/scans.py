@@ -81,6 +81,11 @@ class ScanRows(Rows):
         rows = await self._read(sa.select(scans.c.next_at).where(scans.c.name == name))
         return rows[0].next_at if rows else None
 
+    async def forget(self, prefix: str, *, but: str) -> None:
+        """Delete the rows of all scans whose names begin with `prefix`, except that of `but`."""
+        others = scans.c.name.startswith(prefix, autoescape=True), scans.c.name != but
+        await self._execute(sa.delete(scans).where(*others))
+
     async def restart(self, name: str, *, at: datetime) -> None:
         """Schedule a restart of a scan from the beginning, unless the scan is claimed."""
         unclaimed = scans.c.name == name, leases.is_unclaimed(scans)

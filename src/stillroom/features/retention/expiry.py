@@ -44,7 +44,7 @@ class Expiry:
         self._due_after = max(grace, SHORTEST_GRACE)
         lifetime = rules.shortest or _SCANS_PER_LIFETIME * _LONGEST_WAIT
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
-        # With changed rules, the scan has another name, so it is due at once.
+        # With changed rules, the scan has another name that has no row, so it is due at once.
         self._scan = f"{SCAN} {rules.digest}"
         self._has_started = False
 
@@ -56,6 +56,7 @@ class Expiry:
         """
         marked, scans = list[int](), await self._database.scans()
         if not self._has_started:
+            await scans.forget(f"{SCAN} ", but=self._scan)
             log.info("retention: %s", await self.schedule())
             self._has_started = True
         await scans.run(
