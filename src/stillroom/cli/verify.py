@@ -168,5 +168,5 @@ def _print_result(progress: "VerificationProgress", *, finished: bool, as_json: 
     )
     if any(finding.quarantined for finding in progress.findings):
         click.echo("run `stillroom index rebuild`: searches still find moved images", err=True)
-    elif progress.problems > progress.counts.get("stray", 0):
+    elif progress.counts.keys() - {"stray", "unknown"}:
         click.echo("move bad images away with --quarantine (docs/reliability.md#verify)", err=True)
