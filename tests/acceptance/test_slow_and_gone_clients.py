@@ -88,7 +88,7 @@ def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(
     data = os.urandom(16 * 1024**2)
     with (
         tempfile.TemporaryDirectory(dir=parent) as folder,
-        running(Path(folder)) as server,
+        running(Path(folder), min_free_bytes="0") as server,
         server.client() as client,
     ):
         client.post(f"{IMAGES}/large.bin", files={"file": data}).raise_for_status()

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,8 @@ def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
     (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (command,) = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
+    assert command.count(".venv/bin/python") == 1
+    command = command.replace(".venv/bin/python", shlex.quote(sys.executable))
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
 
     assert read(tmp_path, shown).endpoints["backend"].signed_urls == 24 * 3600

@@ -94,6 +94,7 @@ class FileExchange:
             return
         is_writable = False
         try:
+            # Without a duplicate, no thread can send: read from the disk here, as the last resort.
             if self._is_in_page_cache() or (self._is_polling and self._socket is None):
                 is_writable = self._send_window(to)
             elif self._socket is not None:
