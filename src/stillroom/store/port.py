@@ -3,17 +3,8 @@
 from typing import Protocol
 
 from stillroom.paths import StorageKey
+from stillroom.store import values
 from stillroom.store.sources import ImageSource
-from stillroom.store.values import (
-    UNCONDITIONAL,
-    Condition,
-    EntryPage,
-    ListQuery,
-    Location,
-    OpenedImage,
-    Page,
-    StoredImage,
-)
 
 
 class ImageStorage(Protocol):
@@ -35,8 +26,11 @@ class ImageStorage(Protocol):
     """Backend and location, in one line for the log."""
 
     async def save(
-        self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
-    ) -> StoredImage:
+        self,
+        key: StorageKey,
+        source: ImageSource,
+        condition: values.Condition = values.UNCONDITIONAL,
+    ) -> values.StoredImage:
         """Save `source` under `key`, replacing an existing image.
 
         If a save is certain to fail, the error is raised before `source` is read.
@@ -46,22 +40,22 @@ class ImageStorage(Protocol):
             EmptyFile, DigestMismatch, StorageFull, BackendUnavailable: see `errors.py`.
         """
 
-    async def locate(self, key: StorageKey) -> Location:
+    async def locate(self, key: StorageKey) -> values.Location:
         """Return the image as an open file or as a URL. Close a `LocalImage` after use."""
 
-    async def open(self, key: StorageKey) -> OpenedImage:
+    async def open(self, key: StorageKey) -> values.OpenedImage:
         """Open the image for reading in this process. Close it after use."""
 
-    async def stat(self, key: StorageKey) -> StoredImage:
+    async def stat(self, key: StorageKey) -> values.StoredImage:
         """Return the image's metadata."""
 
-    async def list(self, query: ListQuery) -> Page:
+    async def list(self, query: values.ListQuery) -> values.Page:
         """List one page. Memory use does not grow with the number of stored images.
 
         Raises `ListingUnsupported` if the bucket does not list keys in a stable order.
         """
 
-    async def entries(self, query: ListQuery) -> EntryPage:
+    async def entries(self, query: values.ListQuery) -> values.EntryPage:
         """List the same page as `list`, with the metadata of each image.
 
         The metadata of one image always belongs to a single version, but the page is no snapshot:
@@ -69,7 +63,11 @@ class ImageStorage(Protocol):
         """
 
     async def delete(
-        self, key: StorageKey, condition: Condition = UNCONDITIONAL, *, save_id: str | None = None
+        self,
+        key: StorageKey,
+        condition: values.Condition = values.UNCONDITIONAL,
+        *,
+        save_id: str | None = None,
     ) -> None:
         """Delete the image, durably.
 
@@ -83,7 +81,7 @@ class ImageStorage(Protocol):
 
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
-    ) -> StoredImage:
+    ) -> values.StoredImage:
         """Save the image at `source` also under `target`, replacing an existing image.
 
         The copy is independent of the original. It has the same bytes, content type and SHA-256,

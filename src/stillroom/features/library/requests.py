@@ -12,17 +12,7 @@ from stillroom.features.search.facts_query import FactsParameters, Tags
 from stillroom.paths import COMPUTE_PREFIX, ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.store.api.call import Call
 from stillroom.store.auth.grants import Authorize
-from stillroom.store.http.parameters import (
-    DEFAULT_LIMIT,
-    ContentType,
-    Parameter,
-    boolean,
-    moment,
-    page_size,
-    repeatable,
-    resource_id,
-    visible_name,
-)
+from stillroom.store.http import parameters
 
 MAX_LIMIT: Final = 1000
 
@@ -50,8 +40,8 @@ def _source_prefix(text: str) -> KeyPrefix:
 
 _AfterId = Annotated[
     uuid.UUID | None,
-    Parameter(
-        resource_id,
+    parameters.Parameter(
+        parameters.resource_id,
         {"type": "string", "format": "uuid"},
         "Only items older than this id, the last one of the previous page.",
     ),
@@ -62,7 +52,7 @@ _AfterId = Annotated[
 class PageParameters:
     """Query parameters for listing dead letters."""
 
-    limit: Annotated[int, page_size("Letters", MAX_LIMIT)] = DEFAULT_LIMIT
+    limit: Annotated[int, parameters.page_size("Letters", MAX_LIMIT)] = parameters.DEFAULT_LIMIT
     start_after: _AfterId = None
 
 
@@ -70,21 +60,27 @@ class PageParameters:
 class MediaParameters:
     """Query parameters of `GET /media-resources`. A filter that is None matches all resources."""
 
-    limit: Annotated[int, page_size("Resources", MAX_LIMIT)] = DEFAULT_LIMIT
+    limit: Annotated[int, parameters.page_size("Resources", MAX_LIMIT)] = parameters.DEFAULT_LIMIT
     start_after: _AfterId = None
     content_hash: Annotated[
         bytes | None,
-        Parameter(_sha256, {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}, "SHA-256."),
+        parameters.Parameter(
+            _sha256, {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}, "SHA-256."
+        ),
     ] = None
-    content_type: ContentType = None
-    resource_type: Annotated[str | None, visible_name()] = None
-    created_from: Annotated[datetime | None, moment("Created at this time or later.")] = None
-    created_before: Annotated[datetime | None, moment("Created before this time.")] = None
+    content_type: parameters.ContentType = None
+    resource_type: Annotated[str | None, parameters.visible_name()] = None
+    created_from: Annotated[
+        datetime | None, parameters.moment("Created at this time or later.")
+    ] = None
+    created_before: Annotated[datetime | None, parameters.moment("Created before this time.")] = (
+        None
+    )
     facts: FactsParameters
     tags: Tags = ()
     source_keys: Annotated[
         tuple[StorageKey, ...],
-        repeatable(
+        parameters.repeatable(
             "source_key",
             "Only resources ingested from this storage key, or from one of several.",
             lambda text: StorageKey.of_image(path_of_key(text, at=())),
@@ -92,7 +88,7 @@ class MediaParameters:
     ] = ()
     source_prefix: Annotated[
         KeyPrefix | None,
-        Parameter(
+        parameters.Parameter(
             _source_prefix,
             {"type": "string"},
             "Only resources ingested from a storage key that begins with this, such as "
@@ -106,7 +102,7 @@ class ChangeParameters:
     """Query parameters of the operation that changes a resource."""
 
     only_unset: Annotated[
-        bool, boolean("`true` sets only properties that are null, and ignores the rest.")
+        bool, parameters.boolean("`true` sets only properties that are null, and ignores the rest.")
     ] = False
 
 
@@ -116,7 +112,7 @@ class DeletionParameters:
 
     now: Annotated[
         bool,
-        boolean(
+        parameters.boolean(
             "`true` deletes the bytes before the response, without a grace period. The token "
             "needs the scope `storage:delete`."
         ),
@@ -129,7 +125,7 @@ class RemovedTagsParameters:
 
     tags: Annotated[
         tuple[str, ...],
-        repeatable(
+        parameters.repeatable(
             "tag",
             "Tags to remove. Without this parameter and without a body, all tags are removed.",
         ),

@@ -10,17 +10,7 @@ from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.features.search.facts_query import FactsParameters, Tags
 from stillroom.features.search.values import Place
 from stillroom.paths import ImagePath
-from stillroom.store.http.parameters import (
-    DEFAULT_LIMIT,
-    EVERY_PATH,
-    ContentType,
-    Parameter,
-    Prefix,
-    choice,
-    moment,
-    or_null,
-    page_size,
-)
+from stillroom.store.http import parameters
 
 MAX_SEARCH_LIMIT: Final = 1000
 
@@ -36,10 +26,10 @@ class SearchFilters:
 
     facts: FactsParameters
     tags: Tags = ()
-    content_type: ContentType = None
-    prefix: Prefix = EVERY_PATH
-    saved_from: Annotated[datetime | None, moment("Saved at this time or later.")] = None
-    saved_before: Annotated[datetime | None, moment("Saved before this time.")] = None
+    content_type: parameters.ContentType = None
+    prefix: parameters.Prefix = parameters.EVERY_PATH
+    saved_from: Annotated[datetime | None, parameters.moment("Saved at this time or later.")] = None
+    saved_before: Annotated[datetime | None, parameters.moment("Saved before this time.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +38,20 @@ class SearchParameters(SearchFilters):
 
     sort: Annotated[
         str,
-        choice(
+        parameters.choice(
             *_SORTS,
             default="-saved",
             description="Sorts by the time of the save, path or size; `-` reverses the order.",
         ),
     ] = "-saved"
-    limit: Annotated[int, page_size("Images", MAX_SEARCH_LIMIT)] = DEFAULT_LIMIT
+    limit: Annotated[int, parameters.page_size("Images", MAX_SEARCH_LIMIT)] = (
+        parameters.DEFAULT_LIMIT
+    )
     cursor: Annotated[
         str,
-        Parameter(
+        parameters.Parameter(
             lambda text: text[: _MAX_CURSOR + 1],
-            or_null(type="string", maxLength=_MAX_CURSOR),
+            parameters.or_null(type="string", maxLength=_MAX_CURSOR),
             "`next` of the previous page; all other parameters must be the same.",
         ),
     ] = ""
