@@ -159,6 +159,26 @@ _ROWS = """all => {
 
 
 @on_small_screens
+def test_the_trash_shows_long_paths_in_full(
+    browser: Browser, server: Server, client: httpx.Client, folder: str, width: int, scheme: str
+) -> None:
+    paths = [f"{folder}{'x' * 20}/{'long-name-' * 12}{number}.jpg" for number in range(2)]
+    for path in paths:
+        save(client, path, scenery(1, edge=240))
+        assert client.delete(f"{IMAGES}/{path}").status_code == 200
+    with visit(browser, server, **small_screen(width, scheme)) as visitor:
+        visitor.sign_in(server.token())
+        visitor.page.locator("#trash").click()
+        for path in paths:
+            row = visitor.page.locator(f'.trash label[title="{path}"]')
+            expect(row).to_be_visible()
+            assert row.locator(".trashed").evaluate(
+                "one => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight"
+            )
+        expect_fits(visitor, width)
+
+
+@on_small_screens
 def test_the_header_has_at_most_two_rows_with_the_button_of_the_trash(
     browser: Browser, server: Server, folder_of_ten: str, width: int, scheme: str
 ) -> None:
