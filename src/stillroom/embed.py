@@ -158,7 +158,13 @@ class Stillroom:
             self._running -= 1
 
     def _check_prefix(self, app: Starlette) -> None:
-        """Warn if the router is not included with the prefix of public URLs."""
+        """Warn if the router is not included with the prefix of public URLs.
+
+        Only the first of several routers is checked, since names lead to its routes.
+        """
+        if getattr(app.state, "has_stillroom", False):
+            return
+        app.state.has_stillroom = True
         with contextlib.suppress(NoMatchFound):
             path = app.url_path_for("list_images")
             if path.endswith("/storage/images") and not path.endswith(_DEFAULT_IMAGES):

@@ -141,3 +141,23 @@ async def test_the_start_warns_of_a_prefix_that_public_urls_lack(
         assert f'or pass public_url="https://…{mount}{prefix}/storage/images"' in warning
     elif not mount:
         assert saved == f"https://x.example{url}"
+
+
+@pytest.mark.parametrize(("prefixes", "warned"), [(("/img", "/api/v1"), 1), (("/api/v1", "/b"), 0)])
+async def test_the_start_does_not_mix_up_the_public_urls_of_two_stores(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, prefixes: tuple[str, str], warned: int
+) -> None:
+    app = FastAPI()
+    for name, prefix in zip(("first", "second"), prefixes, strict=True):
+        router = create_router(
+            tmp_path / name,
+            authorize=lambda _: Grant.everything(),
+            public_base_url=f"https://{name}.example",
+        )
+        app.include_router(router, prefix=prefix)
+    async with client_of(app):
+        warnings = [line for line in caplog.messages if "public URLs begin" in line]
+    assert len(warnings) == warned
+    for warning in warnings:
+        assert warning.startswith("public URLs begin with https://first.example/")
+        assert "has its images at /img/storage/images: include" in warning
