@@ -1,6 +1,7 @@
 """A compute server with the whole store in it: title, routes, lifespan and middleware of its own.
 
-`HOST_MOUNT` mounts it below a path of another app, as larger deployments do.
+`HOST_MOUNT` mounts it below a path of another app, as larger deployments do. `HOST_KEYS` gives it
+keys of its own instead of tokens, and few features.
 """
 
 import contextlib
@@ -11,9 +12,24 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware.gzip import GZipMiddleware
 
 from stillroom.embed import Stillroom
+from stillroom.errors import Unauthenticated
+from stillroom.store.auth.grants import Grant
 
 started: list[str] = []
-stillroom = Stillroom(gallery=True)
+
+
+def grant_of_key(field: str | None) -> Grant:
+    if field == "Bearer key-of-everything":
+        return Grant.everything()
+    if field == "Bearer key-of-cats":
+        return Grant.confined_to(frozenset({"storage:read"}), "cats")
+    raise Unauthenticated
+
+
+if "HOST_KEYS" in os.environ:
+    stillroom = Stillroom(gallery=True, authorize=grant_of_key, features=["pictures", "gallery"])
+else:
+    stillroom = Stillroom(gallery=True)
 
 
 @contextlib.asynccontextmanager

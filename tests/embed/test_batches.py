@@ -156,3 +156,17 @@ async def test_a_target_is_not_longer_than_2048_characters(tmp_path: Path) -> No
 
     assert answer.status_code == 422
     assert "2048 characters" in answer.text
+
+
+async def test_a_batch_tells_the_permissions_of_the_client(tmp_path: Path) -> None:
+    grant = Grant.confined_to(frozenset({"storage:read", "storage:write"}), "cats")
+    app = FastAPI()
+    app.include_router(
+        create_router(tmp_path, gallery=True, min_free_bytes=0, authorize=lambda _: grant)
+    )
+    async with client_of(app) as client:
+        answer = await client.post("/batch", json={"targets": []})
+    assert answer.json() == {
+        "claims": {"scope": "storage:read storage:write", "prefix": "cats/"},
+        "results": [],
+    }

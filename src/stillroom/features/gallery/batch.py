@@ -1,6 +1,7 @@
 """Batches of reads: the gallery reads all folders that it shows with one request."""
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import MutableMapping
@@ -84,7 +85,10 @@ class _Reads:
 
 
 def batch_operation(authorize: Authorize) -> Run:
-    """Return the handler of `POST /batch`, which sends the reads to the application."""
+    """Return the handler of `POST /batch`, which sends the reads to the application.
+
+    The response also has the client's permissions, in the form of the claims of a token.
+    """
 
     async def read_batch(request: Request) -> Response:
         call = await Call.of(request, authorize)
@@ -94,6 +98,8 @@ def batch_operation(authorize: Authorize) -> Run:
                 raise InvalidParameter(f"can only read {', '.join(_PATHS)}", at=("body", "targets"))
         results = await map_concurrently(_Reads(request).read, targets, limit=_CONCURRENT_READS)
         headers = {**dict(JSON_HEADERS), "cache-control": "no-store"}
-        return Response(b'{"results":[%b]}' % b",".join(results), headers=headers)
+        claims = {"scope": " ".join(sorted(call.grant.scopes)), "prefix": call.grant.folder}
+        body = b'{"claims":%b,"results":[%b]}' % (json.dumps(claims).encode(), b",".join(results))
+        return Response(body, headers=headers)
 
     return read_batch

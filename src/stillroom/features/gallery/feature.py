@@ -53,6 +53,8 @@ class GalleryFeature(Feature):
             {
                 "files": "" if is_embedded else "gallery/",
                 "api": "../" if is_embedded else "api/v1/",
+                "features": " ".join(sorted(features)),
+                "login": "token" if signs_in else "app",
                 "max_upload_bytes": self._settings.max_upload_bytes,
                 "max_direct_bytes": max_direct_bytes,
                 "deletion_grace_s": int(grace.total_seconds()),

@@ -1,7 +1,7 @@
 // The bar at the top, and the keys that work anywhere: finding, theme, density, help.
 
 import { Browse } from "./browse.js";
-import { by, make, say } from "./elements.js";
+import { by, hasFeature, make, say } from "./elements.js";
 import { folderFragment, libraryFragment, withOnly } from "./router.js";
 import { RunLine } from "./runs.js";
 import { Share } from "./share.js";
@@ -27,6 +27,7 @@ export class Bar {
     this.browse = new Browse(app);
     this.share = new Share(app);
     this.listenToSearch();
+    by("search").parentElement?.toggleAttribute("hidden", !hasFeature("search"));
     by("theme").onclick = () => this.nextTheme();
     by("theme").title = `Theme: ${themeName()}`;
     by("density").onclick = () => this.nextDensity();

@@ -1,6 +1,6 @@
 // The lists of a place: its days, models, LoRAs, samplers, tools and tags with their counts. Each leads to a search.
 
-import { ask, button, by, count, make, nameOf, say } from "./elements.js";
+import { ask, button, by, count, hasFeature, make, nameOf, say } from "./elements.js";
 import { folderFragment, withOnly } from "./router.js";
 
 const FEW = 10; // of each list, until all of it is asked for
@@ -24,7 +24,9 @@ export class Browse {
   }
 
   /** @param {Place} place */
-  show({ view }) { by("browse").hidden = view === "library" || !this.app.session.may("storage:read"); }
+  show({ view }) {
+    by("browse").hidden = view === "library" || !hasFeature("search") || !this.app.session.may("storage:read");
+  }
 
   async open() {
     const { place } = this.app.router;

@@ -2,6 +2,17 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+const { features = "", login } = document.documentElement.dataset;
+
+/** True if the application around this page has a login of its own, so that its tokens may not be Stillroom's. */
+export const HAS_OWN_LOGIN = login === "app";
+
+/**
+ * True if the server has this feature, such as `search`.
+ * @param {string} name
+ */
+export const hasFeature = (name) => features.split(" ").includes(name);
+
 /**
  * The element with this id. Its kind is what the page says, which the type check does not read.
  * @type {(id: string) => any}

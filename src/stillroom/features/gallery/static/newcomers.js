@@ -1,6 +1,6 @@
 // What others save, delete and move while a place is open: a folder follows it, and above a search it is counted.
 
-import { by, say } from "./elements.js";
+import { by, hasFeature, say } from "./elements.js";
 import { Found } from "./finding.js";
 import { Folder } from "./listing.js";
 
@@ -18,7 +18,8 @@ export class Newcomers {
   constructor(app) {
     this.app = app;
     this.isLooking = false;
-    this.hasFeed = true;
+    this.hasFeed = hasFeature("events");
+    this.hasIndex = hasFeature("search");
     this.looks = 0;
     /** @type {WeakMap<object, string>} where the feed of events goes on */
     this.cursors = new WeakMap();
@@ -37,7 +38,7 @@ export class Newcomers {
   reset() {
     by("fresh").hidden = true;
     const { collection } = this.app.shown;
-    if (collection instanceof Folder && !this.followed.has(collection)) this.begin(collection);
+    if (this.hasIndex && collection instanceof Folder && !this.followed.has(collection)) this.begin(collection);
   }
 
   /** @param {Folder} collection */
@@ -132,6 +133,7 @@ export class Newcomers {
   async follow(collection) {
     if (collection.sieve) collection.sieve.found = null; // kept elsewhere meanwhile
     const isCompared = await this.compare(collection);
+    if (!this.hasIndex) return isCompared;
     const known = await this.followed.get(collection) ?? await this.begin(collection);
     if (!known) return false;
     const { api, folder, begins, stop } = collection;

@@ -1,7 +1,7 @@
 // Published runs: which folder is one, what is said above its images, and how it is deleted.
 
 import { quoted } from "./api.js";
-import { button, by, complain, count, duration, folderOf, icon, make, toast } from "./elements.js";
+import { button, by, complain, count, duration, folderOf, hasFeature, icon, make, toast } from "./elements.js";
 
 /**
  * @typedef {{ folder: string, state: string, published_at: string | null, count: number | null,
@@ -18,7 +18,7 @@ const moment = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "
  * @returns {Promise<Run | null>}
  */
 export async function runAt(api, folder) {
-  if (!folder) return null;
+  if (!folder || !hasFeature("runs")) return null;
   const [first] = await api.get("storage/runs", { prefix: folder, limit: 1 });
   return first?.state === "published" && `${first.folder}/` === folder ? first : null;
 }
@@ -30,8 +30,8 @@ export async function runAt(api, folder) {
  * @param {number} limit
  * @returns {Promise<Run[]>}
  */
-export const runsIn = (api, folder, limit) =>
-  api.get("storage/runs", { prefix: folder, state: "published", limit });
+export const runsIn = async (api, folder, limit) =>
+  hasFeature("runs") ? api.get("storage/runs", { prefix: folder, state: "published", limit }) : [];
 
 /**
  * The published run that a folder is or lies in; null if there is none.

@@ -2,7 +2,7 @@
 // read here.
 
 import { Api, Refused, claimsOf } from "./api.js";
-import { by } from "./elements.js";
+import { HAS_OWN_LOGIN, by, hasFeature, make } from "./elements.js";
 
 const TOKEN = "stillroom.token";
 const EXPIRED = "token_expired"; // the server's word, since clocks differ
@@ -25,6 +25,9 @@ export class Session {
     /** @type {Claims} */
     this.claims = {};
     this.code = ""; // of the link that was opened
+    by("token-help").replaceChildren(...(HAS_OWN_LOGIN
+      ? ["Use the token of this application. Its operator can give you one."]
+      : ["Get one on the server with ", make("code", {}, "stillroom token"), ", or from your administrator."]));
     by("sign-in-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
       event.preventDefault();
       this.submit();
@@ -51,8 +54,9 @@ export class Session {
     }
   }
 
-  /** Whether the token names this right; the server has the last word. */
+  /** Whether the token has a scope, and the server a library for the scope `media`. The server checks each request. */
   may(/** @type {string} */ scope) {
+    if (scope === "media" && !hasFeature("library")) return false;
     const named = this.claims.scope;
     return typeof named !== "string" || named.split(" ").includes(scope);
   }
@@ -161,9 +165,17 @@ export class Session {
   }
 
   /** @param {string} token */
-  enter(token) {
-    this.api = new Api(token, (from, refused) => this.unauthorized(from, refused));
+  async enter(token) {
+    const api = new Api(token, (from, refused) => this.unauthorized(from, refused));
+    this.api = api;
     this.claims = claimsOf(token);
+    if (HAS_OWN_LOGIN) {
+      try {
+        const { claims } = await api.post("batch", { targets: [] });
+        this.claims = claims; // what the token itself says has another meaning in this application
+      } catch { this.claims = {}; } // the first listing says what is wrong
+      if (this.api !== api) return;
+    }
     by("sign-in").hidden = true;
     by("app").hidden = false;
     this.hooks.entered();

@@ -1,6 +1,6 @@
 // The order of the images of a place: by name as folders are listed, or as a search sorts all that is below.
 
-import { by } from "./elements.js";
+import { by, hasFeature } from "./elements.js";
 
 const BY_NAME = "path";
 const NEWEST = "-saved"; // of a search that says nothing
@@ -15,7 +15,7 @@ export class Sorting {
 
   /** @param {Place} place */
   show({ view, search, sort }) {
-    by("sort").hidden = view === "library";
+    by("sort").hidden = view === "library" || !hasFeature("search");
     by("sort").value = search === null ? BY_NAME : sort || NEWEST;
   }
 
