@@ -54,7 +54,7 @@ export class Session {
     }
   }
 
-  /** Whether the token has a scope, and the server a library for the scope `media`. The server checks each request. */
+  /** True if the token has this scope, and the server a library for `media`. The server checks each request. */
   may(/** @type {string} */ scope) {
     if (scope === "media" && !hasFeature("library")) return false;
     const named = this.claims.scope;
@@ -167,15 +167,14 @@ export class Session {
   /** @param {string} token */
   async enter(token) {
     const api = new Api(token, (from, refused) => this.unauthorized(from, refused));
-    this.api = api;
     this.claims = claimsOf(token);
     if (HAS_OWN_LOGIN) {
       try {
         const { claims } = await api.post("batch", { targets: [] });
         this.claims = claims; // what the token itself says has another meaning in this application
       } catch { this.claims = {}; } // the first listing says what is wrong
-      if (this.api !== api) return;
     }
+    this.api = api;
     by("sign-in").hidden = true;
     by("app").hidden = false;
     this.hooks.entered();
